@@ -1,0 +1,59 @@
+# `make help` says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Every cargo call takes the whole workspace: with `-p` cargo would choose other features of shared
+# crates and build them again.
+WORKSPACE := --workspace
+# The test bed makes network namespaces, and loading BPF programs needs root too.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
+HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
+END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
+INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
+LOG := $(TARGET)/test.log
+
+.PHONY: help build test lint unit end-to-end demo clean packages-build packages-test
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: packages-build ## Release build of everything (target/release/samepath)
+	$(CARGO) build $(WORKSPACE) --release
+
+demo: packages-test ## The main job on real packets, step by step; last line PASS or FAIL
+	$(CARGO) build $(WORKSPACE) --release
+	$(AS_ROOT) env SAMEPATH_BIN=$(TARGET)/release/samepath $(TARGET)/release/samepath-demo
+
+test: packages-test ## Everything: format, lints, docs, unit tests, end-to-end tests
+	@mkdir -p $(TARGET); : > $(LOG)
+	@outcome=0; $(MAKE) --no-print-directory --keep-going lint unit end-to-end || outcome=$$?; \
+	tests/totals.sh $(LOG); exit $$outcome
+
+lint: packages-build ## cargo fmt, clippy, doc: no warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps
+
+unit: packages-build ## Tests without packets on a wire
+	$(TEST) --lib --bins $(INTEGRATION:%=--test %) --no-fail-fast 2>&1 | tee -a $(LOG)
+	$(TEST) --doc 2>&1 | tee -a $(LOG)
+
+end-to-end: packages-test ## Tests with real packets in network namespaces, release build
+	$(CARGO) build $(WORKSPACE) --release --bins
+	SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath \
+	$(TEST) --release $(END_TO_END:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture \
+	    2>&1 | tee -a $(LOG)
+
+clean: ## Remove everything built
+	$(CARGO) clean
+
+packages-build:
+	@tests/packages.sh build
+
+packages-test:
+	@tests/packages.sh test

@@ -1,0 +1,121 @@
+//! The command line. Values are read where they are used ([`crate::config`], [`crate::operator`]); here
+//! are names and help.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod client;
+mod daemon;
+
+pub use client::ClientCommand;
+
+use crate::config::Flags;
+use crate::config::values;
+use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::verdict::DropReason;
+
+/// samepath makes a group of firewall nodes behave like one when routing is asymmetric.
+#[derive(Parser, Debug)]
+#[command(name = "samepath", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the daemon
+    Run(Flags),
+    /// Check the configuration and this machine without starting anything (same flags as run)
+    Check(Flags),
+    /// Make the cluster's keys
+    Keys {
+        /// Which keys.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Ask a running daemon.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Which keys to make.
+#[derive(Subcommand, Debug)]
+pub enum KeysCommand {
+    /// Make DIR with a CA and the cluster's secret
+    Init {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// Make a node's certificate and key, signed by the CA in DIR
+    Issue {
+        /// The directory with the CA
+        dir: PathBuf,
+        /// The node's number
+        #[arg(long, value_name = "N", value_parser = node)]
+        node: NodeId,
+    },
+}
+
+fn node(text: &str) -> Result<NodeId, String> {
+    values::node(text).map_err(|rule| rule.0)
+}
+
+impl Cli {
+    /// The process's command line; prints help or a usage error and ends the process (0 or 2) where
+    /// that is all there is to do.
+    pub fn of_process() -> Self {
+        let command = Self::command().mut_subcommand("stats", |stats| stats.after_long_help(reasons()));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Every drop reason with its meaning, for `samepath stats --help`.
+fn reasons() -> String {
+    let mut text = String::from("Drop reasons:\n");
+    for reason in DropReason::ALL {
+        text.push_str(&format!("  {:<24} {}\n", reason.name(), reason.explanation()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn repeatable_flags_collect_and_switches_need_no_value() {
+        let cli = Cli::try_parse_from([
+            "samepath",
+            "run",
+            "--node-id",
+            "1",
+            "--peer",
+            "2=192.0.2.2",
+            "--peer",
+            "3=192.0.2.3",
+            "--replace",
+        ])
+        .unwrap();
+        let Command::Run(flags) = cli.command else { panic!("run") };
+        assert_eq!(flags.values["peer"], ["2=192.0.2.2", "3=192.0.2.3"]);
+        assert_eq!(flags.values["replace"], ["true"]);
+        assert_eq!(flags.values["node-id"], ["1"]);
+        assert!(!flags.values.contains_key("tcp-loose-window"));
+    }
+
+    #[test]
+    fn every_drop_reason_is_explained() {
+        for reason in DropReason::ALL {
+            assert!(reasons().contains(&format!("  {} ", reason.name())), "{}", reason.name());
+        }
+    }
+}

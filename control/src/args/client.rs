@@ -1,0 +1,201 @@
+//! Commands that ask a running daemon.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use samepath_dataplane::session::State;
+
+use crate::config::values;
+use crate::operator::api::{Request, Role};
+use crate::operator::filter::{self, Filter};
+
+/// A question to a running daemon.
+#[derive(Subcommand, Debug)]
+pub enum ClientCommand {
+    /// Is this node ready, who are the members, which interfaces (exit code 0 ready, 5 not ready)
+    Status(Target),
+    /// All nodes of the cluster as this one sees them
+    Members(Target),
+    /// Sessions this node knows, as Owner, backup or claim
+    Sessions {
+        /// List the sessions or count them
+        #[arg(value_enum, default_value_t)]
+        what: SessionsVerb,
+        /// Which ones.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Counters since the start
+    Stats(Target),
+    /// Who is Director of the flows between two addresses, and why
+    Director {
+        /// One end
+        src: IpAddr,
+        /// The other end
+        dst: IpAddr,
+        /// Protocol (matters for --director-hash five-tuple, as do the ports)
+        #[arg(long, value_parser = protocol, default_value = "tcp")]
+        proto: u8,
+        /// Port at SRC
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        sport: u16,
+        /// Port at DST
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        dport: u16,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Bring flows to their Owner (on), or process each packet where it arrives (off)
+    Aggregation {
+        /// On or off
+        #[arg(value_enum)]
+        state: Switch,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Whom to ask and how to print the answer.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Socket of the daemon [default: the only one in /run/samepath]
+    #[arg(long, value_name = "PATH", env = "SAMEPATH_CONTROL_SOCKET", hide_env_values = true)]
+    pub control_socket: Option<PathBuf>,
+}
+
+/// What to do with the sessions found.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum SessionsVerb {
+    /// One line per session, in the shape of `conntrack -L`
+    #[default]
+    List,
+    /// How many there are
+    Count,
+}
+
+/// On or off.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+/// Conditions on sessions, all of which must hold.
+#[derive(Args, Clone, Debug)]
+pub struct FilterArgs {
+    /// tcp, udp, icmp, icmpv6, sctp, … or a number
+    #[arg(long, value_name = "PROTO", value_parser = protocol)]
+    proto: Option<u8>,
+    /// The originator's address or prefix
+    #[arg(long, value_name = "IP[/LEN]", value_parser = filter::prefix)]
+    src: Option<IpNet>,
+    /// The responder's address or prefix
+    #[arg(long, value_name = "IP[/LEN]", value_parser = filter::prefix)]
+    dst: Option<IpNet>,
+    /// The originator's port
+    #[arg(long, value_name = "PORT")]
+    sport: Option<u16>,
+    /// The responder's port
+    #[arg(long, value_name = "PORT")]
+    dport: Option<u16>,
+    /// State, as the list shows it (any case)
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<String>,
+    /// What this node is to the flow
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    role: Option<Role>,
+    /// The node that processes the flow
+    #[arg(long, value_name = "N")]
+    owner: Option<u16>,
+    /// Outer VLAN id, 0 for untagged
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..=4095))]
+    vlan: Option<u16>,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl From<&FilterArgs> for Filter {
+    fn from(args: &FilterArgs) -> Self {
+        Self {
+            proto: args.proto,
+            src: args.src,
+            dst: args.dst,
+            sport: args.sport,
+            dport: args.dport,
+            state: args.state.clone(),
+            role: args.role,
+            owner: args.owner,
+            vlan: args.vlan,
+            limit: args.limit,
+        }
+    }
+}
+
+impl ClientCommand {
+    /// The request that goes to the daemon.
+    pub fn request(&self) -> Request {
+        match self {
+            Self::Status(_) => Request::Status,
+            Self::Members(_) => Request::Members,
+            Self::Stats(_) => Request::Stats,
+            Self::Sessions { what, filter, .. } => match what {
+                SessionsVerb::List => Request::Sessions { filter: filter.into() },
+                SessionsVerb::Count => Request::SessionsCount { filter: filter.into() },
+            },
+            &Self::Director { src, dst, proto, sport, dport, .. } => {
+                Request::Director { src, dst, proto, sport, dport }
+            }
+            Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
+        }
+    }
+
+    /// Prints JSON instead of a table.
+    pub fn json(&self) -> bool {
+        self.target().json
+    }
+
+    /// The socket that was named.
+    pub fn control_socket(&self) -> Option<&Path> {
+        self.target().control_socket.as_deref()
+    }
+
+    fn target(&self) -> &Target {
+        match self {
+            Self::Status(target) | Self::Members(target) | Self::Stats(target) => target,
+            Self::Sessions { target, .. }
+            | Self::Director { target, .. }
+            | Self::Aggregation { target, .. } => target,
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<u8, String> {
+    values::protocol(text).map_err(|rule| rule.0)
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    values::word(text, &[("owner", Role::Owner), ("backup", Role::Backup), ("claim", Role::Claim)])
+        .map_err(|rule| rule.0)
+}
+
+fn state(text: &str) -> Result<String, String> {
+    let names = || State::ALL.iter().map(|state| state.name());
+    match names().find(|name| name.eq_ignore_ascii_case(text)) {
+        Some(name) => Ok(name.into()),
+        None => Err(format!("states are {}", names().collect::<Vec<_>>().join(", "))),
+    }
+}

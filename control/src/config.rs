@@ -1,0 +1,147 @@
+//! What an operator can set: one struct, filled from three sources.
+//!
+//! Flags win over `SAMEPATH_*` variables, those over the TOML file of `--config`, that over the defaults.
+//! One list ([`options::OPTIONS`]) names every option once; the three spellings follow from it:
+//! `--node-id 1` is `SAMEPATH_NODE_ID=1` is `node_id = 1` (dashes become underscores).
+//! An option that may be repeated is replaced as a whole by the stronger source; its variable holds the
+//! values separated by commas or blanks, its TOML key an array (or, for `A=B` values, a table).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::session::timeouts::Timeouts;
+use samepath_dataplane::settings::TcpPickup;
+
+mod host;
+pub mod options;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod validate;
+pub mod values;
+
+pub use host::verify_host;
+pub use samepath_bpf::{OnCrash, XdpMode};
+pub use sources::{Flags, load};
+
+/// UDP port of the tunnel (Geneve, RFC 8926).
+pub const TUNNEL_PORT: u16 = 6081;
+/// Default UDP port of the control channel (QUIC), next to the tunnel's.
+pub const CONTROL_PORT: u16 = 6082;
+/// Where control sockets live unless `--control-socket` says otherwise.
+pub const RUN_DIR: &str = "/run/samepath";
+
+/// A data interface and the zone its traffic belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataInterface {
+    /// Name of the zone.
+    pub zone: String,
+    /// Name of the interface in the kernel.
+    pub interface: String,
+}
+
+/// A configured peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerAddress {
+    /// Its number.
+    pub node: NodeId,
+    /// Its cluster address: tunnel and control channel end there.
+    pub address: IpAddr,
+    /// UDP port of its control channel; `None`: the same as this node's.
+    pub port: Option<u16>,
+}
+
+/// How many workers run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Workers {
+    /// One per core of `--cores`, or as many as interfaces have queues and the machine has cores.
+    Auto,
+    /// Exactly this many.
+    Count(usize),
+}
+
+/// Packets that stay with the kernel although they are not addressed to this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PassRule {
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Destination port, 0 = any.
+    pub port: u16,
+}
+
+/// Everything `samepath run` can be told. Made by [`load`], which validates it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's number.
+    pub node: NodeId,
+    /// Cluster id, 1..=16777215 (the Geneve VNI).
+    pub cluster: u32,
+    /// Data interfaces in the order given.
+    pub data: Vec<DataInterface>,
+    /// The interface peers are reached by.
+    pub cluster_link: String,
+    /// This node's address on the cluster link.
+    pub cluster_address: IpAddr,
+    /// All other nodes of the cluster.
+    pub peers: Vec<PeerAddress>,
+    /// Directory of the cluster's keys.
+    pub keys: PathBuf,
+    /// How many workers run.
+    pub workers: Workers,
+    /// Cores workers are pinned to, in worker order; empty: the first ones.
+    pub cores: Vec<usize>,
+    /// How sockets are bound.
+    pub xdp_mode: XdpMode,
+    /// Take over interfaces that carry another XDP program.
+    pub replace: bool,
+    /// What happens to packets when the daemon is gone.
+    pub on_crash: OnCrash,
+    /// Bring flows to their Owner.
+    pub aggregation: bool,
+    /// Which parts of a flow choose its Director.
+    pub director_hash: DirectorHash,
+    /// This node's share of Director duty, 1..=16.
+    pub director_weight: u8,
+    /// What a TCP packet without SYN may do when nobody knows its flow.
+    pub tcp_pickup: TcpPickup,
+    /// Accept TCP segments outside the window.
+    pub tcp_loose_window: bool,
+    /// Idle times of sessions.
+    pub timeouts: Timeouts,
+    /// Sessions this node can hold in all.
+    pub sessions_max: usize,
+    /// Packets left to the kernel.
+    pub pass: Vec<PassRule>,
+    /// UDP port of the control channel.
+    pub control_port: u16,
+    /// Frames of the UMEM; `None`: as many as the rings need.
+    pub frames: Option<u32>,
+    /// Entries per AF_XDP ring, a power of two.
+    pub ring_size: u32,
+    /// A peer not heard for this long leaves the view, ms.
+    pub peer_timeout_ms: u64,
+    /// How often peers are told that this node lives, ms.
+    pub hello_interval_ms: u64,
+    /// How long a starting node waits for its peers' sessions before it serves without them, ms.
+    pub join_grace_ms: u64,
+    /// The operator socket.
+    pub control_socket: PathBuf,
+    /// Log level or `tracing` filter.
+    pub log: String,
+    /// What deserves an operator's look but does not stop the daemon.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Where a peer's control channel listens.
+    pub fn control_endpoint(&self, peer: &PeerAddress) -> std::net::SocketAddr {
+        (peer.address, peer.port.unwrap_or(self.control_port)).into()
+    }
+}
+
+/// Why a configuration cannot be used: one sentence with the input, the rule and the remedy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);

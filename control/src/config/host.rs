@@ -1,0 +1,164 @@
+//! What can be checked on this machine before anything is attached: interfaces, address, cores, keys.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+
+use super::{Config, ConfigError};
+use crate::keys::ClusterKeys;
+
+/// An interface as the kernel lists it.
+struct Interface {
+    index: u32,
+    up: bool,
+    mtu: u32,
+    addresses: Vec<IpAddr>,
+}
+
+/// Bytes the tunnel adds over IPv4 and IPv6, outer Ethernet not counted (it is not in an MTU), inner
+/// Ethernet counted.
+const TUNNEL_OVERHEAD: [u32; 2] = [82, 102];
+
+/// Checks a valid configuration against this machine and gives what deserves a look.
+///
+/// Errors: an interface or core that is not there, the cluster address on another interface, keys that do
+/// not load; the first problem, as a sentence with its remedy.
+pub fn verify_host(config: &Config) -> Result<Vec<String>, ConfigError> {
+    let interfaces = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(interfaces()).map_err(|error| error.to_string()))
+        .map_err(|error| {
+            ConfigError(format!(
+                "the kernel's interfaces cannot be listed ({error}): samepath needs netlink; run it where sockets of family AF_NETLINK are allowed"
+            ))
+        })?;
+    let mut warnings = config.warnings.clone();
+    verify_interfaces(config, &interfaces, &mut warnings)?;
+    verify_cores(config, &mut warnings)?;
+    ClusterKeys::load(&config.keys, config.node)
+        .map_err(|error| ConfigError(format!("--keys {}: {error}", config.keys.display())))?;
+    Ok(warnings)
+}
+
+fn verify_interfaces(
+    config: &Config,
+    interfaces: &BTreeMap<String, Interface>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let mut smallest_data_mtu = u32::MAX;
+    let data = config
+        .data
+        .iter()
+        .map(|data| (format!("--data {}={}", data.zone, data.interface), data.interface.as_str()));
+    let link = (format!("--cluster-link {}", config.cluster_link), config.cluster_link.as_str());
+    for (written, name) in data.chain([link]) {
+        let Some(interface) = interfaces.get(name) else {
+            return Err(ConfigError(format!(
+                "{written}: there is no interface {name} here; the kernel has {}",
+                interfaces.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+            )));
+        };
+        if !interface.up {
+            warnings.push(format!("interface {name} is down: run `ip link set {name} up`"));
+        }
+        if name != config.cluster_link {
+            smallest_data_mtu = smallest_data_mtu.min(interface.mtu);
+        }
+    }
+    let link = &interfaces[&config.cluster_link];
+    if !link.addresses.contains(&config.cluster_address) {
+        return Err(ConfigError(wrong_address(config, interfaces)));
+    }
+    let overhead = TUNNEL_OVERHEAD[usize::from(config.cluster_address.is_ipv6())];
+    if link.mtu < smallest_data_mtu.saturating_add(overhead) {
+        warnings.push(format!(
+            "cluster link {} has MTU {} and a data interface {smallest_data_mtu}: full packets do not fit the tunnel, which adds {overhead} bytes; run `ip link set {} mtu {}`",
+            config.cluster_link, link.mtu, config.cluster_link, smallest_data_mtu + overhead
+        ));
+    }
+    Ok(())
+}
+
+fn wrong_address(config: &Config, interfaces: &BTreeMap<String, Interface>) -> String {
+    let (address, link) = (config.cluster_address, &config.cluster_link);
+    let elsewhere = interfaces.iter().find(|(_, interface)| interface.addresses.contains(&address));
+    let found = match elsewhere {
+        Some((name, _)) => format!("it is on {name}"),
+        None => "no interface has it".into(),
+    };
+    let prefix = if address.is_ipv4() { 24 } else { 64 };
+    format!(
+        "--cluster-address {address} is not on the cluster link {link} ({found}): peers reach this node there; correct one of the two or run `ip address add {address}/{prefix} dev {link}`"
+    )
+}
+
+fn verify_cores(config: &Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    let usable: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if usable.is_empty() {
+        return Ok(());
+    }
+    if let Some(core) = config.cores.iter().find(|core| !usable.contains(core)) {
+        return Err(ConfigError(format!(
+            "--cores: core {core} is not usable by this process; choose from {}",
+            usable.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        )));
+    }
+    if let super::Workers::Count(workers) = config.workers
+        && workers > usable.len()
+    {
+        warnings.push(format!(
+            "--workers {workers} is more than the {} cores this process may use: some will share one",
+            usable.len()
+        ));
+    }
+    Ok(())
+}
+
+async fn interfaces() -> Result<BTreeMap<String, Interface>, rtnetlink::Error> {
+    let (connection, netlink, _) =
+        rtnetlink::new_connection().map_err(|_| rtnetlink::Error::RequestFailed)?;
+    let driver = tokio::spawn(connection);
+    let mut found = BTreeMap::new();
+    let mut links = netlink.link().get().execute();
+    while let Some(link) = links.try_next().await? {
+        let mut interface = Interface {
+            index: link.header.index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            addresses: Vec::new(),
+        };
+        let mut name = None;
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = Some(text),
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                _ => {}
+            }
+        }
+        if let Some(name) = name {
+            found.insert(name, interface);
+        }
+    }
+    let mut addresses = netlink.address().get().execute();
+    while let Some(message) = addresses.try_next().await? {
+        // On a point-to-point link `Address` is the other end's and `Local` our own.
+        let own = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(address) => Some((1, *address)),
+            AddressAttribute::Address(address) => Some((0, *address)),
+            _ => None,
+        };
+        let address = message.attributes.iter().filter_map(own).max_by_key(|(rank, _)| *rank);
+        let interface = found.values_mut().find(|i| i.index == message.header.index);
+        if let (Some((_, address)), Some(interface)) = (address, interface) {
+            interface.addresses.push(address);
+        }
+    }
+    driver.abort();
+    Ok(found)
+}

@@ -1,0 +1,332 @@
+//! Every option once: name, value, help, and what it does to the [`Config`].
+
+use std::path::PathBuf;
+
+use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::settings::TcpPickup;
+
+use super::values::{self, Rule};
+use super::{Config, OnCrash, XdpMode};
+
+/// How an option takes values.
+pub enum Kind {
+    /// One value.
+    One(fn(&mut Config, &str) -> Result<(), Rule>),
+    /// A switch: no value as a flag, `true` or `false` elsewhere.
+    Switch(fn(&mut Config, bool)),
+    /// Any number of values.
+    Many {
+        /// Forgets what a weaker source gave.
+        clear: fn(&mut Config),
+        /// Adds one value.
+        add: fn(&mut Config, &str) -> Result<(), Rule>,
+    },
+}
+
+/// One option.
+pub struct Opt {
+    /// The flag without its dashes.
+    pub name: &'static str,
+    /// What the value is called in help.
+    pub value: &'static str,
+    /// One line of help; defaults are named there.
+    pub help: &'static str,
+    /// The daemon does not start without it.
+    pub required: bool,
+    /// How it takes values.
+    pub kind: Kind,
+}
+
+impl Opt {
+    /// Its name in the TOML file.
+    pub fn key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("SAMEPATH_{}", self.key().to_ascii_uppercase())
+    }
+}
+
+const fn one(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), Rule>,
+) -> Opt {
+    Opt { name, value, help, required: false, kind: Kind::One(set) }
+}
+
+const fn required(option: Opt) -> Opt {
+    Opt { required: true, ..option }
+}
+
+const fn switch(name: &'static str, help: &'static str, set: fn(&mut Config, bool)) -> Opt {
+    Opt { name, value: "", help, required: false, kind: Kind::Switch(set) }
+}
+
+const fn many(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    clear: fn(&mut Config),
+    add: fn(&mut Config, &str) -> Result<(), Rule>,
+) -> Opt {
+    Opt { name, value, help, required: false, kind: Kind::Many { clear, add } }
+}
+
+/// Assigns a parsed value to a field.
+macro_rules! set {
+    ($($field:ident).+ = $parse:expr) => {
+        |config, text| {
+            config.$($field).+ = ($parse)(text)?;
+            Ok(())
+        }
+    };
+}
+
+const NODE: &[Opt] = &[
+    required(one(
+        "node-id",
+        "N",
+        "This node's number, 1 to 65535, its own in the cluster",
+        set!(node = values::node),
+    )),
+    required(one(
+        "cluster-id",
+        "N",
+        "The cluster's number, 1 to 16777215, the same on all nodes (Geneve VNI)",
+        set!(cluster = |text| values::number(text, "a cluster id", 1..=0xff_ffff)),
+    )),
+    required(one(
+        "keys",
+        "DIR",
+        "Directory of the cluster's keys (see `samepath keys`)",
+        set!(keys = values::path),
+    )),
+];
+
+const INTERFACES: &[Opt] = &[
+    required(many(
+        "data",
+        "ZONE=IFACE",
+        "Data interface and its zone; repeatable, also with the same zone",
+        |config| config.data.clear(),
+        |config, text| values::data(text).map(|data| config.data.push(data)),
+    )),
+    required(one(
+        "cluster-link",
+        "IFACE",
+        "Interface that peers are reached by",
+        set!(cluster_link = values::interface),
+    )),
+    required(one(
+        "cluster-address",
+        "IP",
+        "This node's address on the cluster link",
+        set!(cluster_address = values::unicast),
+    )),
+    many(
+        "peer",
+        "ID=IP[:PORT]",
+        "Another node of the cluster (IPv6 with port: ID=[IP]:PORT); repeatable",
+        |config| config.peers.clear(),
+        |config, text| values::peer(text).map(|peer| config.peers.push(peer)),
+    ),
+    one(
+        "control-port",
+        "PORT",
+        "UDP port of the control channel (QUIC) [default: 6082]",
+        set!(control_port = |text| values::number(text, "a UDP port", 1..=65_535)),
+    ),
+    one(
+        "xdp-mode",
+        "MODE",
+        "best-effort, native-zerocopy, native or generic [default: best-effort]",
+        set!(xdp_mode = |text| values::word(text, &XdpMode::ALL.map(|mode| (mode.name(), mode)))),
+    ),
+    switch("replace", "Take over interfaces that carry another XDP program", |config, on| {
+        config.replace = on;
+    }),
+    one(
+        "on-crash",
+        "closed|open",
+        "Drop (closed) or pass to the kernel (open) when the daemon is gone [default: closed]",
+        set!(
+            on_crash = |text| { values::word(text, &[("closed", OnCrash::Closed), ("open", OnCrash::Open)]) }
+        ),
+    ),
+    many(
+        "pass",
+        "PROTO:PORT",
+        "Leave packets of this protocol to this port to the kernel, PORT 0 = any; repeatable",
+        |config| config.pass.clear(),
+        |config, text| values::pass(text).map(|rule| config.pass.push(rule)),
+    ),
+];
+
+const CORES: &[Opt] = &[
+    one(
+        "workers",
+        "N|auto",
+        "Worker threads; auto: one per queue, at most one per core [default: auto]",
+        set!(workers = values::workers),
+    ),
+    one(
+        "cores",
+        "LIST",
+        "Cores to pin workers to, like 0,2-3 [default: the first ones]",
+        set!(cores = values::cores),
+    ),
+    one(
+        "frames",
+        "N",
+        "Frames of packet memory, 4 KiB each [default: what the rings need]",
+        set!(frames = values::frames),
+    ),
+    one(
+        "ring-size",
+        "N",
+        "Entries per AF_XDP ring, a power of two from 64 to 32768 [default: 2048]",
+        set!(ring_size = values::ring_size),
+    ),
+    one(
+        "sessions-max",
+        "N",
+        "Sessions this node can hold, all roles and workers together [default: 1048576]",
+        set!(sessions_max = |text| values::number(text, "a number of sessions", 64..=1 << 28)),
+    ),
+];
+
+const FLOWS: &[Opt] = &[
+    one(
+        "aggregation",
+        "on|off",
+        "Bring flows to their Owner, or process each packet where it arrives [default: on]",
+        set!(aggregation = |text| values::word(text, &[("on", true), ("off", false)])),
+    ),
+    one(
+        "director-hash",
+        "ip-pair|five-tuple",
+        "What chooses a flow's Director, the same on all nodes [default: ip-pair]",
+        set!(
+            director_hash = |text| {
+                values::word(
+                    text,
+                    &[("ip-pair", DirectorHash::IpPair), ("five-tuple", DirectorHash::FiveTuple)],
+                )
+            }
+        ),
+    ),
+    one(
+        "director-weight",
+        "N",
+        "This node's share of Director duty, 1 to 16 [default: 1]",
+        set!(director_weight = |text| values::number(text, "a Director weight", 1..=16)),
+    ),
+    one(
+        "tcp-pickup",
+        "strict|loose",
+        "What a TCP packet without SYN may do when nobody knows its flow [default: strict]",
+        set!(
+            tcp_pickup =
+                |text| { values::word(text, &[("strict", TcpPickup::Strict), ("loose", TcpPickup::Loose)]) }
+        ),
+    ),
+    switch("tcp-loose-window", "Accept TCP segments outside the window", |config, on| {
+        config.tcp_loose_window = on;
+    }),
+    many(
+        "timeout",
+        "NAME=SECONDS",
+        "Idle time of a session state, named like nf_conntrack's sysctls; repeatable",
+        |config| config.timeouts = Default::default(),
+        |config, text| {
+            let (name, seconds) = values::timeout(text)?;
+            config.timeouts.set(&name, seconds).map_err(|error| Rule(error.to_string()))
+        },
+    ),
+];
+
+const OPERATION: &[Opt] = &[
+    one(
+        "hello-interval-ms",
+        "MS",
+        "How often peers are told that this node lives, 10 to 10000 [default: 100]",
+        set!(hello_interval_ms = |text| values::number(text, "a hello interval", 10..=10_000)),
+    ),
+    one(
+        "peer-timeout-ms",
+        "MS",
+        "A peer not heard for this long leaves the view, 50 to 60000 [default: 1000]",
+        set!(peer_timeout_ms = |text| values::number(text, "a peer timeout", 50..=60_000)),
+    ),
+    one(
+        "join-grace-ms",
+        "MS",
+        "How long a starting node waits for its peers' sessions, 0 to 600000 [default: 3000]",
+        set!(join_grace_ms = |text| values::number(text, "a join grace", 0..=600_000)),
+    ),
+    one(
+        "control-socket",
+        "PATH",
+        "Socket for the other commands [default: /run/samepath/node-N.sock]",
+        set!(control_socket = values::path),
+    ),
+    one(
+        "log",
+        "LEVEL",
+        "off, error, warn, info, debug, trace or a tracing filter [default: info]",
+        set!(log = values::log),
+    ),
+];
+
+/// Every option, grouped as help shows them.
+pub const OPTIONS: &[(&str, &[Opt])] = &[
+    ("Node", NODE),
+    ("Interfaces and peers", INTERFACES),
+    ("Cores and memory", CORES),
+    ("Flows", FLOWS),
+    ("Operation", OPERATION),
+];
+
+/// Every option in one row.
+pub fn all() -> impl Iterator<Item = &'static Opt> {
+    OPTIONS.iter().flat_map(|(_, group)| group.iter())
+}
+
+/// A configuration in which nothing was set: the defaults, and blanks where there is none.
+pub fn defaults() -> Config {
+    Config {
+        node: Default::default(),
+        cluster: 0,
+        data: Vec::new(),
+        cluster_link: String::new(),
+        cluster_address: std::net::Ipv4Addr::UNSPECIFIED.into(),
+        peers: Vec::new(),
+        keys: PathBuf::new(),
+        workers: super::Workers::Auto,
+        cores: Vec::new(),
+        xdp_mode: XdpMode::BestEffort,
+        replace: false,
+        on_crash: OnCrash::Closed,
+        aggregation: true,
+        director_hash: DirectorHash::IpPair,
+        director_weight: 1,
+        tcp_pickup: TcpPickup::Strict,
+        tcp_loose_window: false,
+        timeouts: Default::default(),
+        sessions_max: 1 << 20,
+        pass: Vec::new(),
+        control_port: super::CONTROL_PORT,
+        frames: None,
+        ring_size: 2048,
+        peer_timeout_ms: 1000,
+        hello_interval_ms: 100,
+        join_grace_ms: 3000,
+        control_socket: PathBuf::new(),
+        log: "info".into(),
+        warnings: Vec::new(),
+    }
+}

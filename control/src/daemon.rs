@@ -1,0 +1,155 @@
+//! `samepath run`: the control thread. It starts the node in order, then carries messages between the
+//! workers, the peers, the kernel's routes and the operator, and stops the node in order.
+//!
+//! ```text
+//! workers ◄── inbox ── control ◄──► peers (QUIC)
+//!    │                  ▲  ▲  ▲
+//!    └──── outbox ──────┘  │  └── operator socket
+//!                          └───── kernel routes (netlink)
+//! ```
+
+mod answers;
+mod exchange;
+mod membership;
+mod start;
+mod walks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use samepath_bpf::Steering;
+use samepath_dataplane::clock::{Clock, NowMs};
+use samepath_dataplane::cluster::director::DirectorKey;
+use samepath_dataplane::cluster::view::View;
+use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::route::Routes;
+use samepath_dataplane::settings::Settings;
+use samepath_dataplane::xsk::{FrameDepot, Registration};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::liveness::Liveness;
+use crate::nic::Nic;
+use crate::operator::OperatorRequest;
+use crate::replicate::{PeerEvent, Replicator};
+use crate::routes::{Mirrored, RouteMirror};
+use crate::workers::Workers;
+use walks::Walks;
+
+/// How often the workers' outboxes are looked at while there is traffic, and while there is none.
+/// A worker never makes a system call to tell control something.
+const BUSY_TICK: Duration = Duration::from_millis(1);
+const IDLE_TICK: Duration = Duration::from_millis(5);
+
+/// A running node.
+struct Node {
+    config: Config,
+    clock: Clock,
+    started: NowMs,
+    director_key: DirectorKey,
+    nics: Vec<Nic>,
+    steering: Steering,
+    registrations: Vec<Registration>,
+    depot: FrameDepot,
+    frames: u64,
+    workers: Workers,
+    mirror: RouteMirror,
+    routes: Arc<Routes>,
+    replicator: Replicator,
+    events: mpsc::Receiver<PeerEvent>,
+    requests: mpsc::Receiver<OperatorRequest>,
+    liveness: Liveness,
+    view: Arc<View>,
+    settings: Arc<Settings>,
+    walks: Walks,
+    refusals: Vec<(Option<NodeId>, String)>,
+    ready: bool,
+    joined: bool,
+}
+
+/// What the loop woke up for.
+enum Wake {
+    Tick,
+    Routes(Mirrored),
+    Peer(PeerEvent),
+    Request(OperatorRequest),
+    Signal(&'static str),
+}
+
+/// Runs a node until it is told to stop. Errors are sentences for the operator.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut node = Node::start(config).await?;
+        let outcome = node.serve().await;
+        node.stop().await;
+        outcome
+    })
+}
+
+impl Node {
+    /// Carries messages until a signal comes.
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tracing::info!(node = %self.config.node, workers = self.workers.count(), "samepath runs");
+        let mut tick = BUSY_TICK;
+        loop {
+            match self.wake(tick, &mut terminate, &mut interrupt).await {
+                Wake::Tick => {}
+                Wake::Routes(mirrored) => self.take_routes(mirrored)?,
+                Wake::Peer(event) => self.take_event(event),
+                Wake::Request(request) => self.answer(request),
+                Wake::Signal(name) => {
+                    tracing::info!("{name} received: samepath stops");
+                    return Ok(());
+                }
+            }
+            let busy = self.carry_messages();
+            self.watch_members()?;
+            self.workers.check_alive()?;
+            tick = if busy { BUSY_TICK } else { IDLE_TICK };
+        }
+    }
+
+    async fn wake(&mut self, tick: Duration, terminate: &mut Signal, interrupt: &mut Signal) -> Wake {
+        // While inboxes are full no more is taken from peers: QUIC's flow control holds them back.
+        let room = self.workers.deliver_backlog();
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => Wake::Signal("SIGTERM"),
+            _ = interrupt.recv() => Wake::Signal("SIGINT"),
+            Some(request) = self.requests.recv() => Wake::Request(request),
+            mirrored = self.mirror.changed() => Wake::Routes(mirrored),
+            Some(event) = self.events.recv(), if room => Wake::Peer(event),
+            () = tokio::time::sleep(tick) => Wake::Tick,
+        }
+    }
+
+    fn now(&self) -> NowMs {
+        self.clock.now()
+    }
+
+    /// Stop order: no more packets in, what is in hand out, peers told, sockets closed, program gone.
+    async fn stop(mut self) {
+        if let Err(error) = self.steering.unregister_all_sockets() {
+            tracing::warn!("sockets stay registered until they are closed: {error}");
+        }
+        let mailboxes = self.workers.mailboxes().to_vec();
+        let rings = self.workers.stop();
+        // What the workers said last goes to the peers before they are told goodbye.
+        for mailbox in &mailboxes {
+            while let Some(message) = mailbox.outbox.pop() {
+                exchange::publish_last(&self.replicator, message);
+            }
+        }
+        self.replicator.close().await;
+        drop(rings);
+        if let Err(error) = self.steering.detach() {
+            tracing::warn!("{error}");
+        }
+        tracing::info!("samepath stopped");
+    }
+}

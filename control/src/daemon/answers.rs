@@ -1,0 +1,187 @@
+//! Answers to the operator.
+
+use std::sync::Arc;
+
+use samepath_bpf::PortRole;
+use samepath_dataplane::mailbox::ToWorker;
+use samepath_dataplane::settings::Settings;
+
+use super::Node;
+use super::walks::Errand;
+use crate::operator::OperatorRequest;
+use crate::operator::api::{
+    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Stats, Status,
+};
+use crate::operator::director;
+
+impl Node {
+    /// Answers, or begins to find out.
+    pub(super) fn answer(&mut self, OperatorRequest { request, reply }: OperatorRequest) {
+        if request.changes_something() {
+            tracing::info!(?request, "operator");
+        }
+        let answer = match request {
+            Request::Status => Reply::Status(self.status()),
+            Request::Members => Reply::Members(self.members()),
+            Request::Stats => Reply::Stats(Box::new(self.stats())),
+            Request::Director { src, dst, proto, sport, dport } => {
+                director::answer(&self.view, (src, sport), (dst, dport), proto)
+                    .map_or_else(Reply::error, Reply::Director)
+            }
+            Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)),
+            Request::Sessions { filter } => {
+                return self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
+            }
+            Request::SessionsCount { filter } => {
+                return self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
+            }
+        };
+        // An operator who hung up needs no answer.
+        drop(reply.send(answer));
+    }
+
+    fn set_aggregation(&mut self, on: bool) -> Aggregation {
+        if self.settings.aggregation != on {
+            self.settings = Arc::new(Settings { aggregation: on, ..(*self.settings).clone() });
+            let settings = self.settings.clone();
+            self.workers.tell_all(|| ToWorker::Settings(settings.clone()));
+        }
+        Aggregation { node: self.config.node.0, aggregation: on }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            node: self.config.node.0,
+            cluster: self.config.cluster,
+            version: env!("CARGO_PKG_VERSION").into(),
+            ready: self.ready,
+            aggregation: self.settings.aggregation,
+            epoch: self.view.epoch,
+            members: self.view.members.iter().map(|member| member.node.0).collect(),
+            workers: self.workers.count(),
+            interfaces: self.interfaces(),
+            uptime_s: self.now().since(self.started) / 1000,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        self.nics
+            .iter()
+            .map(|nic| Interface {
+                name: nic.name.clone(),
+                zone: nic.zone.clone(),
+                role: match nic.role {
+                    PortRole::Data => "data".into(),
+                    PortRole::ClusterLink => "cluster-link".into(),
+                },
+                ifindex: nic.ifindex,
+                queues: nic.queues,
+                xdp_mode: nic.xdp_mode.clone(),
+                zero_copy: self
+                    .registrations
+                    .iter()
+                    .filter(|socket| socket.port == nic.port)
+                    .all(|socket| socket.zero_copy),
+            })
+            .collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        /// Outer headers of a tunnel packet over IPv6 and the inner Ethernet header, in IP bytes.
+        const TUNNEL_ROOM: u32 = 102;
+        let mut warnings = self.config.warnings.clone();
+        warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
+        let link = self.nics.iter().find(|nic| nic.role == PortRole::ClusterLink);
+        let data = self.nics.iter().filter(|nic| nic.role == PortRole::Data).map(|nic| nic.mtu).max();
+        if let (Some(link), Some(data)) = (link, data)
+            && link.mtu < data + TUNNEL_ROOM
+        {
+            warnings.push(format!(
+                "{} has MTU {}, packets of {data} bytes need {} to cross it: run `ip link set {} mtu {}` on all nodes",
+                link.name, link.mtu, data + TUNNEL_ROOM, link.name, data + TUNNEL_ROOM
+            ));
+        }
+        for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
+            warnings.push(format!(
+                "{} runs XDP in generic mode: slow, and packets above the MTU are lost",
+                nic.name
+            ));
+        }
+        warnings
+    }
+
+    fn members(&self) -> Members {
+        let now = self.now();
+        let mut members = vec![Member {
+            node: self.config.node.0,
+            address: self.config.cluster_address.to_string(),
+            live: true,
+            is_self: true,
+            weight: self.view.my_weight(),
+            connected: true,
+            last_heard_ms: None,
+            buckets: self.view.director.share(self.config.node),
+            refused: None,
+        }];
+        for (peer, state) in self.config.peers.iter().zip(self.liveness.peers()) {
+            members.push(Member {
+                node: peer.node.0,
+                address: peer.address.to_string(),
+                live: self.view.is_live(peer.node),
+                is_self: false,
+                weight: state.weight,
+                connected: state.connected,
+                last_heard_ms: (state.last_heard.0 > 0).then(|| now.since(state.last_heard)),
+                buckets: self.view.director.share(peer.node),
+                refused: state.refused.clone(),
+            });
+        }
+        members.sort_by_key(|member| member.node);
+        Members { members }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for (index, counters) in self.workers.counters().iter().enumerate() {
+            stats.add_worker(index, self.workers.core(index), counters);
+        }
+        stats.frames.total = self.frames;
+        stats.frames.free += self.depot.len() as u64;
+        stats.rings = self.rings();
+        match self.steering.counters() {
+            Ok(outcomes) => {
+                stats.xdp = outcomes.into_iter().map(|(name, count)| (name.into(), count)).collect();
+            }
+            Err(error) => tracing::warn!("{error}"),
+        }
+        stats.replication = self
+            .replicator
+            .stats()
+            .into_iter()
+            .map(|peer| {
+                let row = Replication {
+                    sent: peer.sent,
+                    acked: peer.acked,
+                    lag_records: peer.lag_records,
+                    lag_ms: peer.lag_ms,
+                    dirty: stats.dirty,
+                    resent: peer.resent + stats.resent,
+                };
+                (peer.peer.to_string(), row)
+            })
+            .collect();
+        stats
+    }
+
+    fn rings(&self) -> Rings {
+        let mut rings = Rings::default();
+        for counted in self.registrations.iter().map(|socket| socket.statistics()) {
+            rings.rx_dropped += counted.rx_dropped;
+            rings.rx_ring_full += counted.rx_ring_full;
+            rings.fill_empty += counted.fill_ring_empty;
+            rings.tx_invalid += counted.tx_invalid;
+        }
+        rings
+    }
+}

@@ -1,0 +1,104 @@
+//! Between workers and peers: session changes out, replicated changes and claims in.
+
+use samepath_dataplane::mailbox::{FromWorker, ToWorker};
+
+use super::Node;
+use super::walks::Errand;
+use crate::replicate::{Claim, PeerEvent, Replicator};
+
+/// Messages taken from one worker per wake-up, so that no worker starves the others or the sockets.
+const PER_WORKER: usize = 4096;
+
+/// A stopping worker's last words: ended sessions and changes still go out.
+pub(super) fn publish_last(replicator: &Replicator, message: FromWorker) {
+    if let FromWorker::Changed(record) = message {
+        replicator.publish(&record);
+    }
+}
+
+impl Node {
+    /// Takes what the workers said; true if there was anything.
+    pub(super) fn carry_messages(&mut self) -> bool {
+        let mut any = false;
+        for worker in 0..self.workers.count() {
+            let outbox = self.workers.mailboxes()[worker].outbox.clone();
+            for _ in 0..PER_WORKER {
+                let Some(message) = outbox.pop() else { break };
+                any = true;
+                self.take_message(message);
+            }
+        }
+        any
+    }
+
+    fn take_message(&mut self, message: FromWorker) {
+        match message {
+            FromWorker::Changed(record) => self.replicator.publish(&record),
+            FromWorker::ClaimCheck { owner, key, generation } => {
+                self.replicator.claim_check(owner, key, generation);
+            }
+            FromWorker::ClaimDenied { to, key, generation } => {
+                self.replicator.claim_denied(to, key, generation);
+            }
+            FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
+            FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
+            FromWorker::Resync => self.replicator.resync_all(),
+            // Freed here, not on a worker.
+            FromWorker::Retired(_) | FromWorker::Stopped => {}
+        }
+    }
+
+    /// Takes what a peer said.
+    pub(super) fn take_event(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Connected { peer } => {
+                self.liveness.connected(peer);
+                self.refusals.retain(|(node, _)| *node != Some(peer));
+                tracing::info!(%peer, "control channel open");
+            }
+            PeerEvent::Lost { peer } => {
+                self.liveness.disconnected(peer);
+                tracing::info!(%peer, "control channel lost");
+            }
+            PeerEvent::Refused { peer, reason, .. } => {
+                tracing::warn!("{reason}");
+                if let Some(peer) = peer {
+                    self.liveness.refused(peer, reason.clone());
+                }
+                self.refusals.push((peer, reason));
+                self.refusals.truncate(64);
+            }
+            PeerEvent::Records { from, mark, records } => {
+                for record in records {
+                    // A peer speaks for its own sessions only.
+                    if record.owner == from {
+                        let worker = self.workers.owner_of(&record.key);
+                        self.workers.tell(worker, ToWorker::Apply { record, mark });
+                    }
+                }
+            }
+            PeerEvent::BulkBegin { .. } => {}
+            PeerEvent::BulkEnd { from, mark } => {
+                self.workers.tell_all(|| ToWorker::Sweep { owner: from, mark });
+            }
+            PeerEvent::NeedBulk { peer, sync } => self.begin_walk(Errand::Bulk { peer, sync }),
+            PeerEvent::BulkMore { peer, sync } => self.resume_bulk(peer, sync),
+            PeerEvent::ClaimChecks { from, claims } => {
+                for Claim { key, generation } in claims {
+                    let worker = self.workers.owner_of(&key);
+                    self.workers.tell(worker, ToWorker::ClaimQuestion { from, key, generation });
+                }
+            }
+            PeerEvent::ClaimsDenied { from, claims } => {
+                for Claim { key, generation } in claims {
+                    let worker = self.workers.owner_of(&key);
+                    self.workers.tell(worker, ToWorker::ClaimDenied { from, key, generation });
+                }
+            }
+            PeerEvent::Leaving { from } => {
+                self.liveness.leaving(from);
+                tracing::info!(peer = %from, "peer leaves");
+            }
+        }
+    }
+}

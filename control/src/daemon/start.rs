@@ -1,0 +1,224 @@
+//! Starting in order: what can be refused without touching anything first, then the XDP program, the
+//! sockets, the workers, and only then packets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use samepath_bpf::{PortConfig, PortRole, Steering, SteeringConfig};
+use samepath_dataplane::clock::Clock;
+use samepath_dataplane::cluster::view::{Member, View};
+use samepath_dataplane::limits::{MAX_PORTS, XDP_HEADROOM};
+use samepath_dataplane::settings::Settings;
+use samepath_dataplane::wire::flow_hash::FlowHasher;
+use samepath_dataplane::worker::Ports;
+use samepath_dataplane::xsk::{self, Opened, PortPlan, SocketsPlan};
+use tokio::sync::mpsc;
+
+use super::walks::Walks;
+use super::{Node, membership};
+use crate::config::{Config, OnCrash, XdpMode};
+use crate::keys::ClusterKeys;
+use crate::liveness::Liveness;
+use crate::nic::{self, Nic};
+use crate::operator::OperatorSocket;
+use crate::replicate::{NodeKeys, ReplicateConfig, Replicator};
+use crate::routes::{PortLink, RouteMirror};
+use crate::workers::{Workers, WorkersPlan};
+
+/// Operator requests waiting for the loop.
+const REQUESTS: usize = 32;
+
+impl Node {
+    pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
+        let clock = Clock::start();
+        let keys = ClusterKeys::load(&config.keys, config.node)?;
+        let mut nics = nic::find(&config)?;
+        let socket = OperatorSocket::bind(&config.control_socket)?;
+        let (replicator, events) = start_replication(&config, &keys, clock)?;
+        let links = nics.iter().map(|nic| PortLink { port: nic.port, ifindex: nic.ifindex }).collect();
+        let mut mirror = RouteMirror::start(links)?;
+        let first = mirror.changed().await;
+        nic::fill_links(&mut nics, &first.links)?;
+
+        let seed = random_u64()?;
+        let mut steering = load_steering(&config, &mut nics, seed)?;
+        steering.set_own_addresses(&first.own_addresses)?;
+        let plan = sockets_plan(&config, &nics);
+        let Opened { workers: rings, registrations, depot } = xsk::open(&plan)?;
+
+        let settings = Arc::new(settings(&config, &keys));
+        let peers = membership::peers(&config, &first.routes, (nics.len() - 1) as u8);
+        let me = Member { node: config.node, weight: 0 };
+        let director_key = keys.director_key();
+        let view = View::new(1, config.node, vec![me], peers, config.director_hash, &director_key);
+        let view = Arc::new(view);
+        let workers = Workers::start(WorkersPlan {
+            rings,
+            ports: ports(&config, &nics),
+            hasher: FlowHasher::new(seed),
+            view: view.clone(),
+            routes: first.routes.clone(),
+            settings: settings.clone(),
+            sessions_max: config.sessions_max,
+            cores: cores(&config),
+            clock,
+        })?;
+        for socket in &registrations {
+            steering.register_socket(socket.port, socket.queue, socket.fd)?;
+        }
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        tokio::task::spawn_local(socket.serve(sender));
+        let mut node = Self {
+            started: clock.now(),
+            liveness: Liveness::new(config.peers.iter().map(|peer| peer.node), config.peer_timeout_ms),
+            frames: u64::from(plan.frames),
+            director_key,
+            nics,
+            steering,
+            registrations,
+            depot,
+            workers,
+            mirror,
+            routes: first.routes,
+            replicator,
+            events,
+            requests,
+            view,
+            settings,
+            walks: Walks::default(),
+            refusals: Vec::new(),
+            ready: false,
+            joined: false,
+            config,
+            clock,
+        };
+        node.keep_resolved();
+        Ok(node)
+    }
+}
+
+fn start_replication(
+    config: &Config,
+    keys: &ClusterKeys,
+    clock: Clock,
+) -> anyhow::Result<(Replicator, mpsc::Receiver<crate::replicate::PeerEvent>)> {
+    let replicate = ReplicateConfig {
+        node: config.node,
+        cluster: config.cluster,
+        bind: SocketAddr::new(config.cluster_address, config.control_port),
+        peers: config.peers.iter().map(|peer| (peer.node, config.control_endpoint(peer))).collect(),
+        keys: NodeKeys {
+            ca_cert_der: keys.ca_cert_der.clone(),
+            node_cert_der: keys.node_cert_der.clone(),
+            node_key_der: keys.node_key_der.clone_key(),
+        },
+        fingerprint: keys.fingerprint().0,
+        director_hash: config.director_hash,
+        log_capacity: ReplicateConfig::LOG_CAPACITY,
+        boot_id: random_u64()?.max(1),
+        idle_timeout_ms: ReplicateConfig::IDLE_TIMEOUT_MS,
+    };
+    Ok(Replicator::start(replicate, clock)?)
+}
+
+fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result<Steering> {
+    let on_crash = match config.on_crash {
+        OnCrash::Closed => samepath_bpf::OnCrash::Closed,
+        OnCrash::Open => samepath_bpf::OnCrash::Open,
+    };
+    let mut steering = Steering::load(&SteeringConfig { seed, on_crash })?;
+    let peers: Vec<_> = config.peers.iter().map(|peer| peer.address).collect();
+    steering.set_peers(&peers)?;
+    let pass: Vec<_> = config.pass.iter().map(|rule| (rule.proto, rule.port)).collect();
+    steering.set_pass_list(&pass)?;
+    let mode = match config.xdp_mode {
+        XdpMode::BestEffort => samepath_bpf::XdpMode::BestEffort,
+        XdpMode::NativeZerocopy => samepath_bpf::XdpMode::NativeZerocopy,
+        XdpMode::Native => samepath_bpf::XdpMode::Native,
+        XdpMode::Generic => samepath_bpf::XdpMode::Generic,
+    };
+    for nic in nics {
+        let port = PortConfig {
+            index: nic.port,
+            ifname: nic.name.clone(),
+            ifindex: nic.ifindex,
+            mac: nic.mac,
+            role: nic.role,
+        };
+        let attached = steering.attach(port, mode, config.replace)?;
+        nic.xdp_mode = attached.name().into();
+        if nic.xdp_mode == "generic" && config.xdp_mode == XdpMode::BestEffort {
+            tracing::warn!(
+                "{} runs XDP in generic mode: slow, and packets above the MTU (GSO) are lost; use a driver with native XDP or set --xdp-mode native to refuse",
+                nic.name
+            );
+        }
+    }
+    Ok(steering)
+}
+
+/// A frame has room for the largest data packet with two VLAN tags and the larger tunnel header.
+fn sockets_plan(config: &Config, nics: &[Nic]) -> SocketsPlan {
+    const HEADERS: u32 = 14 + 8 + 102;
+    let largest = nics.iter().map(|nic| nic.mtu).max().unwrap_or(1500) + HEADERS;
+    let frame_size = if largest + XDP_HEADROOM <= 2048 { 2048 } else { 4096 };
+    let rings: u32 = nics.iter().map(|nic| nic.queues).sum();
+    SocketsPlan {
+        ports: nics
+            .iter()
+            .map(|nic| PortPlan { port: nic.port, interface: nic.name.clone(), queues: nic.queues })
+            .collect(),
+        workers: nic::workers(config, nics),
+        ring_size: config.ring_size,
+        // Every receive and transmit ring full, and half as much again in hand.
+        frames: config.frames.unwrap_or(rings * config.ring_size * 5 / 2),
+        frame_size,
+        zero_copy_only: config.xdp_mode == XdpMode::NativeZerocopy,
+        copy_only: config.xdp_mode == XdpMode::Generic,
+    }
+}
+
+fn ports(config: &Config, nics: &[Nic]) -> Ports {
+    let mut zones = [0; MAX_PORTS];
+    let mut queues = [0; MAX_PORTS];
+    for nic in nics {
+        zones[usize::from(nic.port)] = nic.zone_number;
+        queues[usize::from(nic.port)] = nic.queues;
+    }
+    let link = nics.iter().find(|nic| nic.role == PortRole::ClusterLink);
+    Ports {
+        zones,
+        queues,
+        cluster_link: link.map_or(0, |nic| nic.port),
+        cluster_link_mtu: link.map_or(1500, |nic| nic.mtu),
+        hello_interval_ms: config.hello_interval_ms,
+    }
+}
+
+fn settings(config: &Config, keys: &ClusterKeys) -> Settings {
+    Settings {
+        node: config.node,
+        cluster: config.cluster,
+        aggregation: config.aggregation,
+        tcp_pickup: config.tcp_pickup,
+        tcp_loose_window: config.tcp_loose_window,
+        timeouts: config.timeouts,
+        tunnel_key: keys.tunnel_key(),
+    }
+}
+
+/// `--cores`, or the first cores the process may use.
+fn cores(config: &Config) -> Vec<usize> {
+    if !config.cores.is_empty() {
+        return config.cores.clone();
+    }
+    core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect()
+}
+
+fn random_u64() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("the kernel's random numbers cannot be read")?;
+    Ok(u64::from_ne_bytes(bytes))
+}

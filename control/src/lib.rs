@@ -1,0 +1,15 @@
+//! The daemon and its commands: everything that is not on a packet's path.
+//!
+//! `samepath run` reads its [`config`] and [`keys`] and starts the [`daemon`]; every other command asks a
+//! running daemon over its [`operator`] socket.
+
+pub mod args;
+pub mod config;
+pub mod daemon;
+pub mod keys;
+pub mod liveness;
+pub mod nic;
+pub mod operator;
+pub mod replicate;
+pub mod routes;
+pub mod workers;

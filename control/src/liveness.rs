@@ -1,0 +1,193 @@
+//! Which peers are live. A peer is judged by its Hello, which travels through the tunnel, on the very
+//! path redirected packets take; so a cut control channel does not change the view, and a cut tunnel
+//! does. It is admitted only after its control channel has once agreed on key, hash and cluster.
+
+use samepath_dataplane::clock::NowMs;
+use samepath_dataplane::cluster::view::Member;
+use samepath_dataplane::counters::Counters;
+use samepath_dataplane::flow::NodeId;
+
+/// What is known of one configured peer.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    /// Its number.
+    pub node: NodeId,
+    /// Its control channel has agreed on key, hash and cluster.
+    pub admitted: bool,
+    /// The control channel is open now.
+    pub connected: bool,
+    /// A bulk sync from this peer is complete since it was last admitted.
+    pub synced: bool,
+    /// Why it was refused, or refused this node.
+    pub refused: Option<String>,
+    /// It said that it leaves; forgotten when it is admitted again.
+    pub leaving: bool,
+    /// Its last Hello.
+    pub last_heard: NowMs,
+    /// The Director weight it last told.
+    pub weight: u8,
+    /// In the present view.
+    pub live: bool,
+}
+
+/// All configured peers.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    peers: Vec<PeerState>,
+    timeout_ms: u64,
+}
+
+impl Liveness {
+    /// Nobody is live yet. `timeout_ms`: silence after which a peer is dead.
+    pub fn new(peers: impl IntoIterator<Item = NodeId>, timeout_ms: u64) -> Self {
+        let peers = peers
+            .into_iter()
+            .map(|node| PeerState {
+                node,
+                admitted: false,
+                connected: false,
+                synced: false,
+                refused: None,
+                leaving: false,
+                last_heard: NowMs(0),
+                weight: 0,
+                live: false,
+            })
+            .collect();
+        Self { peers, timeout_ms }
+    }
+
+    /// All peers.
+    pub fn peers(&self) -> &[PeerState] {
+        &self.peers
+    }
+
+    /// One peer.
+    pub fn peer(&self, node: NodeId) -> Option<&PeerState> {
+        self.peers.iter().find(|peer| peer.node == node)
+    }
+
+    fn peer_mut(&mut self, node: NodeId) -> Option<&mut PeerState> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// The control channel to a peer is open.
+    pub fn connected(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.admitted = true;
+            peer.connected = true;
+            peer.leaving = false;
+            peer.refused = None;
+        }
+    }
+
+    /// The control channel to a peer is gone; the view does not change for it.
+    pub fn disconnected(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.connected = false;
+        }
+    }
+
+    /// A bulk sync from a peer is complete.
+    pub fn synced(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.synced = true;
+        }
+    }
+
+    /// A peer refused this node or was refused: it is no member until the control channel agrees.
+    pub fn refused(&mut self, node: NodeId, reason: String) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.admitted = false;
+            peer.connected = false;
+            peer.refused = Some(reason);
+        }
+    }
+
+    /// A peer said goodbye.
+    pub fn leaving(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.leaving = true;
+            peer.admitted = false;
+            peer.connected = false;
+        }
+    }
+
+    /// Reads the workers' Hello records; true if a peer came, went or changed its weight.
+    pub fn observe<'a>(&mut self, counters: impl Iterator<Item = &'a Counters> + Clone, now: NowMs) -> bool {
+        let mut changed = false;
+        for peer in &mut self.peers {
+            let heard = counters.clone().filter_map(|one| one.last_heard(peer.node)).max();
+            let before = (peer.live, peer.weight);
+            if let Some((at, weight)) = heard {
+                peer.last_heard = NowMs(at);
+                peer.weight = weight;
+            }
+            let fresh = peer.last_heard.0 > 0 && now.since(peer.last_heard) <= self.timeout_ms;
+            peer.live = peer.admitted && !peer.leaving && fresh;
+            if !peer.live {
+                peer.synced &= peer.admitted && peer.connected;
+            }
+            changed |= before != (peer.live, if peer.live { peer.weight } else { before.1 });
+        }
+        changed
+    }
+
+    /// The members of the view: the live peers and this node.
+    pub fn members(&self, me: NodeId, weight: u8) -> Vec<Member> {
+        self.peers
+            .iter()
+            .filter(|peer| peer.live)
+            .map(|peer| Member { node: peer.node, weight: peer.weight })
+            .chain([Member { node: me, weight }])
+            .collect()
+    }
+
+    /// True when every live peer's sessions are here, and either all peers are live or waiting for the
+    /// missing ones is over.
+    pub fn is_ready(&self, grace_over: bool) -> bool {
+        let all_synced = self.peers.iter().filter(|peer| peer.live).all(|peer| peer.synced);
+        let all_live = self.peers.iter().all(|peer| peer.live);
+        all_synced && (all_live || grace_over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_peers() -> Liveness {
+        Liveness::new([NodeId(2), NodeId(3)], 1000)
+    }
+
+    #[test]
+    fn a_peer_is_live_once_admitted_and_heard_and_dead_after_silence() {
+        let mut liveness = two_peers();
+        let counters = Counters::default();
+        counters.heard_from(NodeId(2), 1, 5_000);
+        assert!(!liveness.observe([&counters].into_iter(), NowMs(5_100)), "heard but not admitted");
+        liveness.connected(NodeId(2));
+        assert!(liveness.observe([&counters].into_iter(), NowMs(5_100)));
+        assert_eq!(liveness.members(NodeId(1), 1).len(), 2);
+        liveness.disconnected(NodeId(2));
+        assert!(
+            !liveness.observe([&counters].into_iter(), NowMs(5_900)),
+            "a cut control channel changes nothing"
+        );
+        assert!(liveness.observe([&counters].into_iter(), NowMs(6_001)));
+        assert_eq!(liveness.members(NodeId(1), 1).len(), 1);
+    }
+
+    #[test]
+    fn ready_means_synced_with_every_live_peer() {
+        let mut liveness = two_peers();
+        let counters = Counters::default();
+        counters.heard_from(NodeId(2), 1, 5_000);
+        liveness.connected(NodeId(2));
+        liveness.observe([&counters].into_iter(), NowMs(5_000));
+        assert!(!liveness.is_ready(true), "live but not synced");
+        liveness.synced(NodeId(2));
+        assert!(!liveness.is_ready(false), "peer 3 may still come");
+        assert!(liveness.is_ready(true));
+    }
+}

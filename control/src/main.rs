@@ -1,0 +1,114 @@
+//! The `samepath` program: reads the command line and hands over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::ExitCode;
+
+use samepath::args::{Cli, ClientCommand, Command, KeysCommand};
+use samepath::config::{self, Config, ConfigError, Flags};
+use samepath::keys;
+use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
+
+fn main() -> ExitCode {
+    let code = match Cli::of_process().command {
+        Command::Run(flags) => run(&flags),
+        Command::Check(flags) => check(&flags),
+        Command::Keys { command } => make_keys(&command),
+        Command::Client(command) => ask(&command),
+    };
+    code.into()
+}
+
+fn run(flags: &Flags) -> u8 {
+    let (config, warnings) = match configured(flags) {
+        Ok(configured) => configured,
+        Err(error) => return refuse(&error),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    match samepath::daemon::run(config) {
+        Ok(()) => FINE,
+        Err(error) => {
+            complain(&format_args!("{error:#}"));
+            FAILED
+        }
+    }
+}
+
+fn check(flags: &Flags) -> u8 {
+    match configured(flags) {
+        Ok((config, warnings)) => {
+            for warning in &warnings {
+                complain(&format_args!("warning: {warning}"));
+            }
+            complain(&format_args!(
+                "node {} of cluster {} can start with this configuration",
+                config.node, config.cluster
+            ));
+            FINE
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The configuration, checked against its own rules and this machine, and what deserves a look.
+fn configured(flags: &Flags) -> Result<(Config, Vec<String>), ConfigError> {
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with("SAMEPATH_").then(|| (name, value.to_string_lossy().into_owned()))
+        })
+        .collect();
+    let config = config::load(flags, &variables)?;
+    let warnings = config::verify_host(&config)?;
+    Ok((config, warnings))
+}
+
+fn refuse(error: &ConfigError) -> u8 {
+    complain(error);
+    USAGE
+}
+
+fn make_keys(command: &KeysCommand) -> u8 {
+    let made = match command {
+        KeysCommand::Init { dir } => keys::init(dir).map(|()| {
+            format!(
+                "made {0} with ca.crt, ca.key and cluster.secret; next: `samepath keys issue {0} --node N` for every node",
+                dir.display()
+            )
+        }),
+        KeysCommand::Issue { dir, node } => keys::issue(dir, *node).map(|()| {
+            format!(
+                "made node-{node}.crt and node-{node}.key in {}; node {node} needs both, ca.crt and cluster.secret (not ca.key)",
+                dir.display()
+            )
+        }),
+    };
+    match made {
+        Ok(sentence) => {
+            complain(&sentence);
+            FINE
+        }
+        Err(error) => {
+            complain(&error);
+            FAILED
+        }
+    }
+}
+
+fn ask(command: &ClientCommand) -> u8 {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match client::run(command.control_socket(), &command.request(), command.json(), &mut out) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The node's interfaces, as the kernel knows them at the start.
+
+use anyhow::{Context, bail};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
+use samepath_bpf::PortRole;
+use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
+use samepath_dataplane::xsk::receive_queues;
+
+use crate::config::Config;
+use crate::routes::LinkState;
+
+/// One interface samepath serves.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    /// Index within samepath: data interfaces in the order given, then the cluster link.
+    pub port: u8,
+    /// Name in the kernel.
+    pub name: String,
+    /// Zone, empty for the cluster link.
+    pub zone: String,
+    /// Zone number carried in the tunnel option: position of the zone's name among all, from 1.
+    pub zone_number: u8,
+    /// What it is for.
+    pub role: PortRole,
+    /// Index in the kernel.
+    pub ifindex: u32,
+    /// Receive queues.
+    pub queues: u32,
+    /// How the XDP program was attached.
+    pub xdp_mode: String,
+    /// Link address.
+    pub mac: [u8; 6],
+    /// IP MTU, bytes.
+    pub mtu: u32,
+}
+
+/// Finds the configured interfaces. Link addresses and MTUs are filled in by [`fill_links`].
+pub fn find(config: &Config) -> anyhow::Result<Vec<Nic>> {
+    let mut zones: Vec<&str> = config.data.iter().map(|data| data.zone.as_str()).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    let number = |zone: &str| zones.iter().position(|&one| one == zone).map_or(0, |at| at as u8 + 1);
+    let mut nics = Vec::new();
+    for data in &config.data {
+        nics.push(find_one(nics.len(), &data.interface, &data.zone, number(&data.zone), PortRole::Data)?);
+    }
+    nics.push(find_one(nics.len(), &config.cluster_link, "", 0, PortRole::ClusterLink)?);
+    if nics.len() > MAX_PORTS {
+        bail!("{} interfaces are given, samepath serves at most {MAX_PORTS}: remove some --data", nics.len());
+    }
+    Ok(nics)
+}
+
+fn find_one(index: usize, name: &str, zone: &str, zone_number: u8, role: PortRole) -> anyhow::Result<Nic> {
+    let unknown = || format!("interface {name} does not exist: `ip -br link` lists those there are");
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let ifindex = name_to_index(&any, name).with_context(unknown)?;
+    let queues = receive_queues(name).with_context(unknown)?;
+    if queues as usize > MAX_QUEUES {
+        bail!(
+            "{name} has {queues} receive queues, samepath serves at most {MAX_QUEUES}: run `ethtool -L {name} combined {MAX_QUEUES}`"
+        );
+    }
+    Ok(Nic {
+        port: index as u8,
+        name: name.into(),
+        zone: zone.into(),
+        zone_number,
+        role,
+        ifindex,
+        queues,
+        xdp_mode: String::new(),
+        mac: [0; 6],
+        mtu: 1500,
+    })
+}
+
+/// Takes link addresses and MTUs from the kernel's links.
+pub fn fill_links(nics: &mut [Nic], links: &[LinkState]) -> anyhow::Result<()> {
+    for nic in nics {
+        let link = links.iter().find(|link| link.ifindex == nic.ifindex);
+        let link =
+            link.with_context(|| format!("interface {} vanished while starting: start again", nic.name))?;
+        nic.mac = link.mac;
+        nic.mtu = link.mtu;
+    }
+    Ok(())
+}
+
+/// How many workers `--workers auto` means: one per queue of the interface with most, at most one per core.
+pub fn workers(config: &Config, nics: &[Nic]) -> usize {
+    match config.workers {
+        crate::config::Workers::Count(count) => count,
+        crate::config::Workers::Auto => {
+            let queues = nics.iter().map(|nic| nic.queues as usize).max().unwrap_or(1);
+            let cores = if config.cores.is_empty() {
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            } else {
+                config.cores.len()
+            };
+            queues.min(cores).max(1)
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! Requests and replies, with the JSON names other programs rely on.
+//!
+//! A request is `{"command": "status"}` and so on; a reply is `{"schema": 1, "kind": "status", …}`.
+//! New fields may appear in any version of the schema; a field that changes its meaning raises it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::filter::Filter;
+
+/// Version of the names and meanings in this file.
+pub const SCHEMA: u32 = 1;
+
+/// What an operator can ask of the daemon.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Request {
+    /// → [`Reply::Status`].
+    Status,
+    /// → [`Reply::Members`].
+    Members,
+    /// The sessions that match → [`Reply::Sessions`].
+    Sessions {
+        /// Which ones.
+        #[serde(default)]
+        filter: Filter,
+    },
+    /// How many sessions match → [`Reply::Count`].
+    SessionsCount {
+        /// Which ones.
+        #[serde(default)]
+        filter: Filter,
+    },
+    /// → [`Reply::Stats`].
+    Stats,
+    /// Who is Director of a flow → [`Reply::Director`].
+    Director {
+        /// One end's address.
+        src: IpAddr,
+        /// The other end's address, of the same IP version.
+        dst: IpAddr,
+        /// IANA protocol number; these three matter for `--director-hash five-tuple` only.
+        #[serde(default)]
+        proto: u8,
+        /// Port at `src`.
+        #[serde(default)]
+        sport: u16,
+        /// Port at `dst`.
+        #[serde(default)]
+        dport: u16,
+    },
+    /// Switch aggregation on or off → [`Reply::Aggregation`].
+    Aggregation {
+        /// Bring flows to their Owner.
+        on: bool,
+    },
+}
+
+impl Request {
+    /// Whether it changes what the daemon does (such requests are logged).
+    pub fn changes_something(&self) -> bool {
+        match self {
+            Request::Aggregation { .. } => true,
+            Request::Status
+            | Request::Members
+            | Request::Sessions { .. }
+            | Request::SessionsCount { .. }
+            | Request::Stats
+            | Request::Director { .. } => false,
+        }
+    }
+}
+
+/// What the daemon answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reply {
+    /// The node as a whole.
+    Status(Status),
+    /// All configured nodes.
+    Members(Members),
+    /// Sessions; the daemon answers with all at once, the server sends them in pages.
+    Sessions(Sessions),
+    /// How many sessions there are.
+    Count(Count),
+    /// Counters.
+    Stats(Box<Stats>),
+    /// Who is Director and why.
+    Director(Director),
+    /// Aggregation as it is now.
+    Aggregation(Aggregation),
+    /// The request was not carried out.
+    Error(Refusal),
+}
+
+impl Reply {
+    /// A refusal with its sentence.
+    pub fn error(sentence: impl Into<String>) -> Self {
+        Reply::Error(Refusal { error: sentence.into() })
+    }
+
+    /// All sessions that matched.
+    pub fn sessions(sessions: Vec<SessionRow>) -> Self {
+        Reply::Sessions(Sessions { sessions, more: false })
+    }
+}
+
+/// A reply as it is on the socket.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Document {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The reply.
+    #[serde(flatten)]
+    pub reply: Reply,
+}
+
+impl From<Reply> for Document {
+    fn from(reply: Reply) -> Self {
+        Self { schema: SCHEMA, reply }
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Refusal {
+    /// A sentence.
+    pub error: String,
+}
+
+/// Reply to [`Request::Status`].
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// This node's number.
+    pub node: u16,
+    /// Cluster id.
+    pub cluster: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Takes its part: workers run and peers' sessions have arrived (or were waited for long enough).
+    pub ready: bool,
+    /// Flows are brought to their Owner.
+    pub aggregation: bool,
+    /// Epoch of the present view.
+    pub epoch: u32,
+    /// Live members, this node included, ascending.
+    pub members: Vec<u16>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Interfaces in port order.
+    pub interfaces: Vec<Interface>,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+/// An interface in [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Interface {
+    /// Name in the kernel.
+    pub name: String,
+    /// Zone; empty on the cluster link.
+    pub zone: String,
+    /// `data` or `cluster-link`.
+    pub role: Cow<'static, str>,
+    /// Index in the kernel.
+    pub ifindex: u32,
+    /// Queues bound.
+    pub queues: u32,
+    /// `native` or `generic`.
+    pub xdp_mode: String,
+    /// Packets reach user space without a copy.
+    pub zero_copy: bool,
+}
+
+/// Reply to [`Request::Members`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Members {
+    /// All configured nodes, this one included, ascending.
+    pub members: Vec<Member>,
+}
+
+/// A node in [`Members`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Its number.
+    pub node: u16,
+    /// Its cluster address.
+    pub address: String,
+    /// It is in the present view.
+    pub live: bool,
+    /// It is the node that answers.
+    #[serde(rename = "self")]
+    pub is_self: bool,
+    /// Its share of Director duty.
+    pub weight: u8,
+    /// The control channel to it is up.
+    pub connected: bool,
+    /// Since its last Hello, ms; null: never heard, or this node.
+    pub last_heard_ms: Option<u64>,
+    /// Director buckets it holds in the present view.
+    pub buckets: usize,
+    /// Why its control channel is refused, null if it is not.
+    pub refused: Option<String>,
+}
+
+/// Reply to [`Request::Sessions`], or one page of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The rows.
+    pub sessions: Vec<SessionRow>,
+    /// Another page follows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
+}
+
+/// One session; see [`super::sessions`] for how it is made of a record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, … or the number where there is no name.
+    pub proto: Cow<'static, str>,
+    /// The originator's address.
+    pub src: IpAddr,
+    /// The responder's address.
+    pub dst: IpAddr,
+    /// The originator's port (ICMP queries: the identifier, in both ports; 0 where there is none).
+    pub sport: u16,
+    /// The responder's port.
+    pub dport: u16,
+    /// Outer VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// Inner VLAN id, absent for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inner_vlan: u16,
+    /// Name of the state.
+    pub state: Cow<'static, str>,
+    /// What the answering node is to the flow.
+    pub role: Role,
+    /// The node that processes the flow.
+    pub owner: u16,
+    /// How often ownership was granted.
+    pub generation: u32,
+    /// Seconds since it began.
+    pub age_s: u64,
+    /// Seconds until it ends unless packets come.
+    pub timeout_s: u64,
+    /// Packets processed by the answering node.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// What a node is to a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It processes the flow.
+    Owner,
+    /// It holds a copy.
+    Backup,
+    /// It granted the flow to the Owner, whose record has not arrived yet.
+    Claim,
+}
+
+impl Role {
+    /// Its JSON name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Owner => "owner",
+            Role::Backup => "backup",
+            Role::Claim => "claim",
+        }
+    }
+}
+
+/// Reply to [`Request::SessionsCount`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Count {
+    /// All that matched.
+    pub count: u64,
+    /// Those this node owns.
+    pub owner: u64,
+    /// Those it backs up.
+    pub backup: u64,
+    /// Those it granted.
+    pub claim: u64,
+}
+
+/// Reply to [`Request::Stats`]: totals of all workers since the start.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Packets taken from the rings.
+    pub rx: u64,
+    /// Packets sent.
+    pub tx: u64,
+    /// Bytes taken from the rings.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Dropped packets by reason; every reason is listed.
+    pub drops: BTreeMap<String, u64>,
+    /// Packets by verdict: forward, query, first_packet, redirect, drop.
+    pub verdicts: BTreeMap<String, u64>,
+    /// What crossed the cluster link.
+    pub tunnel: Tunnel,
+    /// Sessions now in the tables, and what became of others.
+    pub sessions: SessionCounts,
+    /// Packet memory.
+    pub frames: Frames,
+    /// Replication by peer number.
+    pub replication: BTreeMap<String, Replication>,
+    /// Frames the XDP program saw, by outcome.
+    pub xdp: BTreeMap<String, u64>,
+    /// What the kernel could not put into or take from the rings (XDP_STATISTICS).
+    pub rings: Rings,
+    /// Signs of life between peers.
+    pub hello: Hello,
+    /// Packets now waiting for a neighbour's link address.
+    pub held: u64,
+    /// Session changes sent to control again after an overflow.
+    pub resent: u64,
+    /// Sessions now waiting to be sent to control again.
+    pub dirty: u64,
+    /// TCP segments outside the window that were let through.
+    pub tcp_window_loose: u64,
+    /// Each worker by itself.
+    pub workers: Vec<Worker>,
+}
+
+/// Tunnel counters in [`Stats`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tunnel {
+    /// Packets sent to their Director.
+    pub query_tx: u64,
+    /// Queries received.
+    pub query_rx: u64,
+    /// First packets returned to their ingress.
+    pub first_packet_tx: u64,
+    /// First packets that came back.
+    pub first_packet_rx: u64,
+    /// Packets sent to their Owner.
+    pub redirect_tx: u64,
+    /// Redirects received.
+    pub redirect_rx: u64,
+    /// Tunnel packets refused, by drop reason (also in `drops`).
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// Session counters in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionCounts {
+    /// Now owned.
+    pub owner: u64,
+    /// Now backed up.
+    pub backup: u64,
+    /// Claims now held.
+    pub claim: u64,
+    /// Begun as Owner.
+    pub created: u64,
+    /// Ended by their idle time.
+    pub expired: u64,
+    /// Half-open ones evicted for new ones.
+    pub evicted: u64,
+    /// Claims granted as Director.
+    pub claims_granted: u64,
+    /// Taken over from dead Owners.
+    pub takeovers: u64,
+    /// Given up because another Owner's record was newer.
+    pub conflicts_lost: u64,
+}
+
+/// Packet memory in [`Stats`]; `free + kernel + hand` is `total`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Frames {
+    /// All frames.
+    pub total: u64,
+    /// Ready for use, in workers' stocks and the common depot.
+    pub free: u64,
+    /// In the kernel's rings.
+    pub kernel: u64,
+    /// Taken from a ring and not yet given to one.
+    pub hand: u64,
+}
+
+/// Replication towards one peer in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Replication {
+    /// Records sent.
+    pub sent: u64,
+    /// Records the peer acknowledged.
+    pub acked: u64,
+    /// Records not yet acknowledged.
+    pub lag_records: u64,
+    /// Age of the oldest of these, ms.
+    pub lag_ms: u64,
+    /// Sessions waiting to be sent again.
+    pub dirty: u64,
+    /// Records sent again.
+    pub resent: u64,
+}
+
+/// Ring counters in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rings {
+    /// Dropped by the kernel for other reasons.
+    pub rx_dropped: u64,
+    /// Dropped because a receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times a fill ring was empty.
+    pub fill_empty: u64,
+    /// Transmit descriptors the kernel refused.
+    pub tx_invalid: u64,
+}
+
+/// Hello counters in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    /// Accepted from peers.
+    pub rx: u64,
+    /// Sent.
+    pub tx: u64,
+}
+
+/// One worker in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    /// Its index.
+    pub worker: usize,
+    /// The core it is pinned to.
+    pub core: usize,
+    /// Packets taken from the rings.
+    pub rx: u64,
+    /// Packets sent.
+    pub tx: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets handed to other workers.
+    pub handoff_tx: u64,
+    /// Packets received from other workers.
+    pub handoff_rx: u64,
+    /// Sessions now in its table, all roles.
+    pub sessions: u64,
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Times it slept.
+    pub sleeps: u64,
+}
+
+/// Reply to [`Request::Director`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Director {
+    /// One end, as asked.
+    pub src: IpAddr,
+    /// The other end, as asked.
+    pub dst: IpAddr,
+    /// The flow's bucket.
+    pub bucket: u16,
+    /// The Director.
+    pub director: u16,
+    /// Members in the order in which they would be Director of this bucket, the Director first.
+    pub candidates: Vec<u16>,
+    /// `ip-pair` or `five-tuple`.
+    pub mode: Cow<'static, str>,
+    /// Epoch of the view that was asked.
+    pub epoch: u32,
+    /// All of it in a sentence.
+    pub why: String,
+}
+
+/// Reply to [`Request::Aggregation`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Aggregation {
+    /// The node that answers.
+    pub node: u16,
+    /// Aggregation is on now.
+    pub aggregation: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u16) -> bool {
+    *value == 0
+}

@@ -1,0 +1,96 @@
+//! Adds workers' counters up into [`Stats`].
+
+use samepath_dataplane::counters::Counters;
+use samepath_dataplane::verdict::DropReason;
+
+use super::api::{Stats, Worker};
+
+/// Reasons for which tunnel packets are refused (`tunnel.rejected`).
+const REJECTED: [DropReason; 5] = [
+    DropReason::TunnelUnknown,
+    DropReason::TunnelMalformed,
+    DropReason::TunnelTag,
+    DropReason::TunnelCluster,
+    DropReason::TunnelPeer,
+];
+
+impl Stats {
+    /// Adds one worker; `worker` is its index, `core` where it is pinned. Frames it has are added to
+    /// `frames`; the total and those in the common depot (free) are the caller's.
+    pub fn add_worker(&mut self, worker: usize, core: usize, counters: &Counters) {
+        let c = counters;
+        self.rx += c.rx.get();
+        self.tx += c.tx.get();
+        self.rx_bytes += c.rx_bytes.get();
+        self.tx_bytes += c.tx_bytes.get();
+        self.held += c.held.get();
+        self.resent += c.resent.get();
+        self.dirty += c.dirty.get();
+        self.tcp_window_loose += c.tcp_window_loose.get();
+        self.hello.rx += c.hello_rx.get();
+        self.hello.tx += c.hello_tx.get();
+        self.frames.free += c.frames_free.get();
+        self.frames.kernel += c.frames_kernel.get();
+        self.frames.hand += c.frames_hand.get();
+        self.add_tunnel(c);
+        self.add_sessions(c);
+        let dropped = self.add_drops(c);
+        for (verdict, count) in [
+            ("forward", c.forward.get()),
+            ("query", c.query_tx.get()),
+            ("first_packet", c.first_packet_tx.get()),
+            ("redirect", c.redirect_tx.get()),
+            ("drop", dropped),
+        ] {
+            *self.verdicts.entry(verdict.into()).or_default() += count;
+        }
+        self.workers.push(Worker {
+            worker,
+            core,
+            rx: c.rx.get(),
+            tx: c.tx.get(),
+            dropped,
+            handoff_tx: c.handoff_tx.get(),
+            handoff_rx: c.handoff_rx.get(),
+            sessions: c.sessions_owner.get() + c.sessions_backup.get() + c.sessions_claim.get(),
+            turns: c.turns.get(),
+            sleeps: c.sleeps.get(),
+        });
+    }
+
+    fn add_tunnel(&mut self, c: &Counters) {
+        let tunnel = &mut self.tunnel;
+        tunnel.query_tx += c.query_tx.get();
+        tunnel.query_rx += c.query_rx.get();
+        tunnel.first_packet_tx += c.first_packet_tx.get();
+        tunnel.first_packet_rx += c.first_packet_rx.get();
+        tunnel.redirect_tx += c.redirect_tx.get();
+        tunnel.redirect_rx += c.redirect_rx.get();
+    }
+
+    fn add_sessions(&mut self, c: &Counters) {
+        let sessions = &mut self.sessions;
+        sessions.owner += c.sessions_owner.get();
+        sessions.backup += c.sessions_backup.get();
+        sessions.claim += c.sessions_claim.get();
+        sessions.created += c.sessions_created.get();
+        sessions.expired += c.sessions_expired.get();
+        sessions.evicted += c.sessions_evicted.get();
+        sessions.claims_granted += c.claims_granted.get();
+        sessions.takeovers += c.takeovers.get();
+        sessions.conflicts_lost += c.conflicts_lost.get();
+    }
+
+    fn add_drops(&mut self, c: &Counters) -> u64 {
+        let mut dropped = 0;
+        for (reason, counter) in DropReason::ALL.iter().zip(&c.drops) {
+            let count = counter.get();
+            dropped += count;
+            *self.drops.entry(reason.name().into()).or_default() += count;
+            if REJECTED.contains(reason) {
+                *self.tunnel.rejected.entry(reason.name().into()).or_default() += count;
+            }
+        }
+        dropped
+    }
+}

@@ -1,0 +1,274 @@
+//! Replies as a person reads them: aligned columns, no colour.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::api::{Aggregation, Count, Director, Members, Reply, Stats, Status};
+
+/// Prints any reply but sessions and errors, which the client treats by itself.
+pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
+    match reply {
+        Reply::Status(status) => print_status(status, out)?,
+        Reply::Members(members) => print_members(members, out)?,
+        Reply::Count(count) => print_count(count, out)?,
+        Reply::Stats(stats) => print_stats(stats, out)?,
+        Reply::Director(director) => print_director(director, out)?,
+        Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
+        Reply::Sessions(page) => {
+            for row in &page.sessions {
+                writeln!(out, "{}", super::sessions::line(row))?;
+            }
+        }
+    }
+    out.flush()
+}
+
+/// Rows under a heading, columns as wide as their widest cell; numbers to the right.
+fn table<const N: usize>(out: &mut impl Write, heading: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+    let mut widths = heading.map(|cell| cell.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit());
+    let heading = heading.map(str::to_owned);
+    for (index, row) in std::iter::once(&heading).chain(rows).enumerate() {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            // A heading stands where its column's cells stand.
+            let below = if index == 0 { rows.first().map_or(cell, |row| &row[column]) } else { cell };
+            let cell = match number(below) {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            };
+            line.push_str(&cell);
+            line.push_str("  ");
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn yes(truth: bool) -> String {
+    if truth { "yes".into() } else { "no".into() }
+}
+
+fn on(truth: bool) -> &'static str {
+    if truth { "on" } else { "off" }
+}
+
+fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    let members: Vec<String> = status.members.iter().map(ToString::to_string).collect();
+    writeln!(
+        out,
+        "node {} of cluster {}: {} (samepath {}, up {})",
+        status.node,
+        status.cluster,
+        if status.ready { "ready" } else { "NOT READY" },
+        status.version,
+        duration(status.uptime_s)
+    )?;
+    writeln!(out, "aggregation {}", on(status.aggregation))?;
+    writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
+    writeln!(out, "workers {}", status.workers)?;
+    writeln!(out)?;
+    let rows: Vec<[String; 7]> = status
+        .interfaces
+        .iter()
+        .map(|interface| {
+            [
+                interface.name.clone(),
+                interface.role.to_string(),
+                if interface.zone.is_empty() { "-".into() } else { interface.zone.clone() },
+                interface.ifindex.to_string(),
+                interface.queues.to_string(),
+                interface.xdp_mode.clone(),
+                yes(interface.zero_copy),
+            ]
+        })
+        .collect();
+    table(out, ["interface", "role", "zone", "index", "queues", "xdp", "zero-copy"], &rows)?;
+    for warning in &status.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<[String; 7]> = members
+        .members
+        .iter()
+        .map(|member| {
+            let heard = match member.last_heard_ms {
+                _ if member.is_self => "(this node)".into(),
+                Some(ms) => format!("{ms} ms ago"),
+                None => "never".into(),
+            };
+            [
+                member.node.to_string(),
+                member.address.clone(),
+                yes(member.live),
+                if member.is_self { "-".into() } else { yes(member.connected) },
+                heard,
+                member.weight.to_string(),
+                member.buckets.to_string(),
+            ]
+        })
+        .collect();
+    table(out, ["node", "address", "live", "connected", "last heard", "weight", "buckets"], &rows)?;
+    for member in &members.members {
+        if let Some(reason) = &member.refused {
+            writeln!(out, "node {} is refused: {reason}", member.node)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_count(count: &Count, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{} (owner {}, backup {}, claim {})", count.count, count.owner, count.backup, count.claim)
+}
+
+fn print_director(director: &Director, out: &mut impl Write) -> io::Result<()> {
+    let order: Vec<String> = director.candidates.iter().map(ToString::to_string).collect();
+    writeln!(out, "node {}", director.director)?;
+    writeln!(out, "  {}", director.why)?;
+    writeln!(
+        out,
+        "  hash {}, bucket {}, epoch {}, order {}",
+        director.mode,
+        director.bucket,
+        director.epoch,
+        order.join(" ")
+    )
+}
+
+fn print_aggregation(aggregation: &Aggregation, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "aggregation is {} on node {}; other nodes are switched by themselves",
+        on(aggregation.aggregation),
+        aggregation.node
+    )
+}
+
+fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
+    let plain = |name: &str, value: u64| [name.to_owned(), value.to_string()];
+    let mut rows = vec![
+        plain("rx", stats.rx),
+        plain("tx", stats.tx),
+        plain("rx_bytes", stats.rx_bytes),
+        plain("tx_bytes", stats.tx_bytes),
+        plain("held", stats.held),
+        plain("hello rx", stats.hello.rx),
+        plain("hello tx", stats.hello.tx),
+    ];
+    rows.extend(group("verdict", &stats.verdicts, true));
+    // Zeros among the many reasons and outcomes would hide the rest.
+    rows.extend(group("drop", &stats.drops, false));
+    rows.extend(group("xdp", &stats.xdp, false));
+    let tunnel = &stats.tunnel;
+    rows.extend([
+        plain("tunnel query_tx", tunnel.query_tx),
+        plain("tunnel query_rx", tunnel.query_rx),
+        plain("tunnel first_packet_tx", tunnel.first_packet_tx),
+        plain("tunnel first_packet_rx", tunnel.first_packet_rx),
+        plain("tunnel redirect_tx", tunnel.redirect_tx),
+        plain("tunnel redirect_rx", tunnel.redirect_rx),
+    ]);
+    rows.extend(group("tunnel rejected", &tunnel.rejected, false));
+    let sessions = &stats.sessions;
+    rows.extend([
+        plain("sessions owner", sessions.owner),
+        plain("sessions backup", sessions.backup),
+        plain("sessions claim", sessions.claim),
+        plain("sessions created", sessions.created),
+        plain("sessions expired", sessions.expired),
+        plain("sessions evicted", sessions.evicted),
+        plain("sessions claims_granted", sessions.claims_granted),
+        plain("sessions takeovers", sessions.takeovers),
+        plain("sessions conflicts_lost", sessions.conflicts_lost),
+        plain("tcp_window_loose", stats.tcp_window_loose),
+        plain("dirty", stats.dirty),
+        plain("resent", stats.resent),
+        plain("frames total", stats.frames.total),
+        plain("frames free", stats.frames.free),
+        plain("frames kernel", stats.frames.kernel),
+        plain("frames hand", stats.frames.hand),
+        plain("rings rx_dropped", stats.rings.rx_dropped),
+        plain("rings rx_ring_full", stats.rings.rx_ring_full),
+        plain("rings fill_empty", stats.rings.fill_empty),
+        plain("rings tx_invalid", stats.rings.tx_invalid),
+    ]);
+    table(out, ["counter", "value"], &rows)?;
+    print_replication(stats, out)?;
+    print_workers(stats, out)
+}
+
+fn group(name: &str, counters: &BTreeMap<String, u64>, zeros: bool) -> Vec<[String; 2]> {
+    counters
+        .iter()
+        .filter(|(_, value)| zeros || **value != 0)
+        .map(|(key, value)| [format!("{name} {key}"), value.to_string()])
+        .collect()
+}
+
+fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
+    if stats.replication.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 7]> = stats
+        .replication
+        .iter()
+        .map(|(peer, r)| {
+            let [sent, acked, lag, ms, dirty, resent] =
+                [r.sent, r.acked, r.lag_records, r.lag_ms, r.dirty, r.resent].map(|value| value.to_string());
+            [peer.clone(), sent, acked, lag, ms, dirty, resent]
+        })
+        .collect();
+    writeln!(out)?;
+    table(out, ["peer", "sent", "acked", "lag", "lag ms", "dirty", "resent"], &rows)
+}
+
+fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<[String; 10]> = stats
+        .workers
+        .iter()
+        .map(|w| {
+            [
+                w.worker as u64,
+                w.core as u64,
+                w.rx,
+                w.tx,
+                w.dropped,
+                w.handoff_tx,
+                w.handoff_rx,
+                w.sessions,
+                w.turns,
+                w.sleeps,
+            ]
+            .map(|value| value.to_string())
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    table(
+        out,
+        ["worker", "core", "rx", "tx", "dropped", "handoff tx", "handoff rx", "sessions", "turns", "sleeps"],
+        &rows,
+    )
+}

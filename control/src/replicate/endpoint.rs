@@ -1,0 +1,65 @@
+//! The control port: one UDP socket for dialling and accepting, and the QUIC settings.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
+use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use super::limits::{INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
+use super::{ReplicateConfig, StartError, tls};
+
+/// The open port, and what dialling needs.
+pub(super) struct Tls {
+    pub(super) endpoint: Endpoint,
+    pub(super) client: ClientConfig,
+}
+
+/// Opens the control port.
+pub(super) fn open(config: &ReplicateConfig) -> Result<Tls, StartError> {
+    let (client, server) = tls::configs(config.node, &config.keys)?;
+    let transport = Arc::new(transport(config.idle_timeout_ms));
+    let mut client = ClientConfig::new(Arc::new(client));
+    client.transport_config(transport.clone());
+    let mut server = ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(transport);
+
+    let socket = bind(config)?;
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+        .map_err(|cause| StartError::Bind { address: config.bind, cause })?;
+    Ok(Tls { endpoint, client })
+}
+
+fn bind(config: &ReplicateConfig) -> Result<std::net::UdpSocket, StartError> {
+    let address = config.bind;
+    let socket = std::net::UdpSocket::bind(address).map_err(|cause| match cause.kind() {
+        ErrorKind::AddrInUse => StartError::PortInUse { address },
+        ErrorKind::AddrNotAvailable => StartError::NotOurs { address: address.ip() },
+        _ => StartError::Bind { address, cause },
+    })?;
+    let sizes = socket2::SockRef::from(&socket);
+    // The default buffers work too, with more retransmissions.
+    let _ = sizes.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = sizes.set_send_buffer_size(SOCKET_BUFFER);
+    Ok(socket)
+}
+
+fn transport(idle_timeout_ms: u32) -> TransportConfig {
+    let keep_alive_ms = (u64::from(idle_timeout_ms) / 10).clamp(1, KEEP_ALIVE_MS);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_timeout_ms))))
+        .keep_alive_interval(Some(Duration::from_millis(keep_alive_ms)))
+        .initial_rtt(Duration::from_millis(INITIAL_RTT_MS))
+        .initial_mtu(1200)
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .send_window(STREAM_WINDOW.into());
+    transport
+}

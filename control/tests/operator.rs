@@ -1,0 +1,276 @@
+//! The operator socket with both real ends: the server in this process before a task that answers, the
+//! client as the real program.
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
+use samepath::operator::server::SocketError;
+use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Sessions the answering task knows: several pages and a rest.
+const SESSIONS: u16 = 1000;
+
+/// A server before a task that answers like a daemon would.
+struct Daemon {
+    dir: tempfile::TempDir,
+    server: JoinHandle<()>,
+    answering: JoinHandle<()>,
+}
+
+impl Daemon {
+    fn start(ready: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = OperatorSocket::bind(&socket_in(dir.path())).unwrap();
+        let (sender, mut requests) = mpsc::channel::<OperatorRequest>(4);
+        let server = tokio::spawn(socket.serve(sender));
+        let answering = tokio::spawn(async move {
+            while let Some(OperatorRequest { request, reply }) = requests.recv().await {
+                // Without an answer `reply` is dropped.
+                if let Some(answer) = answer(request, ready) {
+                    drop(reply.send(answer));
+                }
+            }
+        });
+        Self { dir, server, answering }
+    }
+
+    fn path(&self) -> PathBuf {
+        socket_in(self.dir.path())
+    }
+
+    /// Runs a command against this daemon.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        samepath(arguments, &self.path()).await
+    }
+
+    async fn connect(&self) -> BufReader<UnixStream> {
+        BufReader::new(UnixStream::connect(self.path()).await.unwrap())
+    }
+}
+
+fn socket_in(dir: &Path) -> PathBuf {
+    dir.join("node.sock")
+}
+
+async fn samepath(arguments: &[&str], socket: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samepath"));
+    command.args(arguments).arg("--control-socket").arg(socket);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn rows() -> impl Iterator<Item = SessionRow> {
+    (0..SESSIONS).map(|n| SessionRow {
+        proto: if n % 2 == 0 { "tcp".into() } else { "udp".into() },
+        src: "10.0.0.1".parse().unwrap(),
+        dst: "10.0.0.2".parse().unwrap(),
+        sport: n,
+        dport: 80,
+        vlan: 0,
+        inner_vlan: 0,
+        state: "ESTABLISHED".into(),
+        role: if n < 10 { Role::Backup } else { Role::Owner },
+        owner: 1,
+        generation: 1,
+        age_s: 0,
+        timeout_s: 30,
+        packets: 1,
+        bytes: 60,
+    })
+}
+
+fn listed(filter: &Filter) -> Vec<SessionRow> {
+    rows().filter(|row| filter.matches(row)).take(filter.limit.unwrap_or(usize::MAX)).collect()
+}
+
+fn answer(request: Request, ready: bool) -> Option<Reply> {
+    Some(match request {
+        Request::Status => Reply::Status(Status { node: 4, ready, ..Status::default() }),
+        Request::Members => Reply::Members(Members::default()),
+        Request::Sessions { filter } => Reply::sessions(listed(&filter)),
+        Request::SessionsCount { filter } => {
+            let mut count = Count::default();
+            listed(&filter).iter().for_each(|row| count.add(row.role));
+            Reply::Count(count)
+        }
+        Request::Stats => Reply::Stats(Box::new(Stats { rx: 77, ..Stats::default() })),
+        Request::Director { .. } => return None,
+        Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
+        Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
+    })
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn status_tells_readiness_by_its_exit_code() {
+    let ready = Daemon::start(true);
+    let output = ready.run(&["status", "--json"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    let value = json(&output);
+    assert_eq!((&value["schema"], &value["node"], &value["ready"]), (&1.into(), &4.into(), &true.into()));
+
+    let starting = Daemon::start(false);
+    for arguments in [&["status", "--json"][..], &["status"]] {
+        assert_eq!(starting.run(arguments).await.status.code(), Some(5));
+    }
+}
+
+#[tokio::test]
+async fn sessions_come_whole_through_pages() {
+    let daemon = Daemon::start(true);
+    let value = json(&daemon.run(&["sessions", "--json"]).await);
+    let ports: Vec<u64> =
+        value["sessions"].as_array().unwrap().iter().map(|row| row["sport"].as_u64().unwrap()).collect();
+    assert_eq!(ports, (0..u64::from(SESSIONS)).collect::<Vec<_>>());
+
+    let plain = daemon.run(&["sessions", "list"]).await;
+    assert_eq!(plain.stdout.split(|byte| *byte == b'\n').count(), usize::from(SESSIONS) + 1);
+    assert_eq!(complaint(&plain), "samepath: 1000 sessions shown\n");
+}
+
+#[tokio::test]
+async fn no_line_of_a_long_list_is_long() {
+    let daemon = Daemon::start(true);
+    let mut stream = daemon.connect().await;
+    stream.write_all(b"{\"command\":\"sessions\"}\n").await.unwrap();
+    let mut pages = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let page: Value = serde_json::from_str(&line).unwrap();
+        pages.push(page["sessions"].as_array().unwrap().len());
+        if page.get("more").is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [256, 256, 256, 232]);
+}
+
+#[tokio::test]
+async fn filters_reach_the_daemon() {
+    let daemon = Daemon::start(true);
+    let value = json(&daemon.run(&["sessions", "--json", "--proto", "udp", "--limit", "3"]).await);
+    let rows = value["sessions"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["sport"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(3), Some(5)]);
+
+    let value = json(&daemon.run(&["sessions", "count", "--json", "--role", "backup"]).await);
+    assert_eq!((&value["count"], &value["backup"], &value["owner"]), (&10.into(), &10.into(), &0.into()));
+
+    let none = json(&daemon.run(&["sessions", "--json", "--src", "192.0.2.0/24"]).await);
+    assert_eq!(none["sessions"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn one_connection_takes_many_requests_and_survives_bad_ones() {
+    let daemon = Daemon::start(true);
+    let mut stream = daemon.connect().await;
+    for (request, kind, sentence) in [
+        ("{\"command\":\"stats\"}", "stats", ""),
+        ("", "error", "this is not a request"),
+        ("nonsense", "error", "this is not a request"),
+        ("{\"command\":\"explode\"}", "error", "explode"),
+        ("\u{0}\u{7f}\u{ffff}", "error", "this is not a request"),
+        ("{\"command\":\"director\",\"src\":\"::1\",\"dst\":\"::2\"}", "error", "gave no answer"),
+        ("{\"command\":\"members\"}", "members", ""),
+    ] {
+        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let reply: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(reply["kind"], kind, "{request}");
+        assert_eq!(reply["schema"], 1);
+        assert!(line.contains(sentence), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_request_is_cut_off() {
+    let daemon = Daemon::start(true);
+    let mut stream = daemon.connect().await;
+    // The server closes while there is more to read, which may reset the write.
+    drop(stream.write_all(&[b'['; 64 * 1024]).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    let reply: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(reply["error"], "a request has at most 16384 bytes");
+    assert_eq!(json(&daemon.run(&["stats", "--json"]).await)["rx"], 77);
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_sentence_and_exit_code_1() {
+    let daemon = Daemon::start(true);
+    let output = daemon.run(&["aggregation", "on"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(complaint(&output), "samepath: not while the moon is full\n");
+    assert!(output.stdout.is_empty());
+
+    let output = daemon.run(&["aggregation", "off", "--json"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(&output)["aggregation"], false);
+}
+
+#[tokio::test]
+async fn the_socket_is_for_owner_and_group_and_goes_with_the_server() {
+    let daemon = Daemon::start(true);
+    let metadata = std::fs::symlink_metadata(daemon.path()).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
+
+    daemon.answering.abort();
+    daemon.server.await.unwrap();
+    assert!(!socket_in(daemon.dir.path()).exists());
+    let output = samepath(&["status"], &socket_in(daemon.dir.path())).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(complaint(&output).contains("there is no control socket"), "{}", complaint(&output));
+}
+
+#[tokio::test]
+async fn a_dead_daemons_socket_is_replaced_a_live_ones_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = socket_in(&dir.path().join("made/on/demand"));
+    let first = OperatorSocket::bind(&path).unwrap();
+    let error = OperatorSocket::bind(&path).unwrap_err();
+    assert!(matches!(error, SocketError::AlreadyRunning { .. }), "{error}");
+    assert!(error.to_string().contains("already running"), "{error}");
+    drop(first);
+
+    // What is left after kill -9: a socket nobody listens on.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let output = samepath(&["status"], &path).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(complaint(&output).contains("nobody listens"), "{}", complaint(&output));
+    drop(OperatorSocket::bind(&path).unwrap());
+
+    std::fs::write(&path, "a file").unwrap();
+    let error = OperatorSocket::bind(&path).unwrap_err();
+    assert!(matches!(error, SocketError::NotASocket { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
+
+#[tokio::test]
+async fn an_old_server_leaves_its_successors_socket_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = socket_in(dir.path());
+    let old = OperatorSocket::bind(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let new = OperatorSocket::bind(&path).unwrap();
+    drop(old);
+    assert!(path.exists());
+    drop(new);
+    assert!(!path.exists());
+}

@@ -1,0 +1,228 @@
+//! From verdict to frame: the one match, without a wildcard arm, that ends a packet's life on this core.
+
+use std::net::IpAddr;
+
+use crate::clock::NowMs;
+use crate::decide::Arrival;
+use crate::flow::{Generation, NodeId};
+use crate::limits::HOP_BUDGET;
+use crate::mailbox::FromWorker;
+use crate::route::Resolution;
+use crate::session::record::CachedHop;
+use crate::session::table::Slot;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::layout::Layout;
+use crate::wire::packet::L4;
+use crate::wire::tunnel::{self, TunnelKind, TunnelOption};
+use crate::wire::{addresses, rewrite};
+use crate::worker::{Job, Work, Worker};
+use crate::xsk::Io;
+
+/// Why no next hop can be used now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoHop {
+    /// The kernel was asked; hold the packet.
+    Wait,
+    /// There is none.
+    Drop(DropReason),
+}
+
+/// A tunnel verdict's parts.
+#[derive(Clone, Copy)]
+struct Carry {
+    kind: TunnelKind,
+    to: NodeId,
+    owner: NodeId,
+    generation: Generation,
+}
+
+impl<I: Io> Worker<I> {
+    /// Carries a verdict out.
+    pub(crate) fn carry_out(&mut self, verdict: Verdict, job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
+        match verdict {
+            Verdict::Forward => self.forward(job, slot, now),
+            Verdict::Tunnel { kind, to, owner, generation } => {
+                self.tunnel(job, Carry { kind, to, owner, generation });
+            }
+            Verdict::Drop(reason) => self.drop_frame(job.frame, reason),
+        }
+    }
+
+    fn forward(&mut self, mut job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
+        let layout = Layout { inner_off: 0, ..job.packet.layout };
+        if job.packet.layout.inner_off > 0 {
+            self.io.shrink_front(&mut job.frame, usize::from(job.packet.layout.inner_off));
+        }
+        if job.packet.ttl <= 1 {
+            return self.drop_frame(job.frame, DropReason::TtlExpired);
+        }
+        let Some(destination) = addresses::destination(self.io.bytes(&job.frame), &layout) else {
+            return self.drop_frame(job.frame, DropReason::BadMetadata);
+        };
+        // An ICMP error goes its own way, not that of the flow it belongs to.
+        let slot = slot.filter(|_| !matches!(job.packet.l4, L4::IcmpError));
+        let cached = slot.and_then(|slot| self.cached_hop(slot, job.packet.direction as usize));
+        let found = match cached {
+            Some(hop) => Ok(hop),
+            None => self.find_hop(destination, layout.flow_hash),
+        };
+        match found {
+            Ok(hop) => {
+                self.remember_hop(slot, job.packet.direction as usize, hop);
+                self.send_by_hop(job.frame, &layout, hop);
+            }
+            Err(NoHop::Wait) => self.hold(job.frame, layout, destination, now),
+            Err(NoHop::Drop(reason)) => self.drop_frame(job.frame, reason),
+        }
+    }
+
+    fn cached_hop(&self, slot: Slot, direction: usize) -> Option<u32> {
+        let cached = self.shard.table.get(slot).hops[direction];
+        (cached.route_generation == self.snapshots.routes.generation).then_some(cached.next_hop)
+    }
+
+    fn remember_hop(&mut self, slot: Option<Slot>, direction: usize, next_hop: u32) {
+        if let Some(slot) = slot {
+            let route_generation = self.snapshots.routes.generation;
+            self.shard.table.get_mut(slot).hops[direction] = CachedHop { route_generation, next_hop };
+        }
+    }
+
+    /// Where a packet to `destination` goes next; asks the kernel if its link address is unknown.
+    pub(crate) fn find_hop(&self, destination: IpAddr, flow_hash: u32) -> Result<u32, NoHop> {
+        match self.snapshots.routes.resolve(destination, flow_hash) {
+            Resolution::Send(hop) => Ok(hop),
+            Resolution::Unresolved { ifindex, address } => {
+                // With a full outbox the next packet to this neighbour asks again.
+                let _ = self.mailbox.outbox.push(FromWorker::Unresolved { ifindex, address });
+                Err(NoHop::Wait)
+            }
+            Resolution::NoRoute | Resolution::Local | Resolution::Elsewhere => {
+                Err(NoHop::Drop(DropReason::NoRoute))
+            }
+            Resolution::Refused => Err(NoHop::Drop(DropReason::RouteRefused)),
+        }
+    }
+
+    /// Rewrites the Ethernet header, decrements TTL, sends.
+    pub(crate) fn send_by_hop(&mut self, mut frame: I::Frame, layout: &Layout, hop: u32) {
+        let Some(hop) = self.snapshots.routes.hop(hop).copied() else {
+            return self.drop_frame(frame, DropReason::NoRoute);
+        };
+        if u32::from(layout.l3_end.saturating_sub(layout.l3_off)) > hop.mtu {
+            return self.drop_frame(frame, DropReason::TooBig);
+        }
+        let bytes = self.io.bytes_mut(&mut frame);
+        if !rewrite::decrement_ttl(bytes, layout) {
+            return self.drop_frame(frame, DropReason::TtlExpired);
+        }
+        rewrite::set_macs(bytes, hop.destination_mac, hop.source_mac);
+        self.counters.forward.add(1);
+        self.send(hop.port, frame);
+    }
+
+    fn tunnel(&mut self, mut job: Job<I::Frame>, carry: Carry) {
+        let crossings = match &job.arrival {
+            Arrival::Data => 0,
+            Arrival::Tunnel(option) => option.hops,
+        };
+        if crossings >= HOP_BUDGET {
+            return self.drop_frame(job.frame, DropReason::HopBudget);
+        }
+        let Some(ends) = self.snapshots.view.peer(carry.to).and_then(|peer| peer.ends) else {
+            return self.drop_frame(job.frame, DropReason::PeerUnresolved);
+        };
+        let outer = tunnel::overhead(&ends.destination);
+        if !self.make_room(&mut job, outer) {
+            return self.drop_frame(job.frame, DropReason::ClusterLinkMtu);
+        }
+        let option = self.option(&job, carry, crossings + 1);
+        let settings = &self.snapshots.settings;
+        let (flow, direction) = job.wire_flow;
+        let bytes = self.io.bytes_mut(&mut job.frame);
+        let inner_length = bytes.len() - outer;
+        tunnel::emit(
+            &mut bytes[..outer],
+            inner_length,
+            &ends,
+            settings.cluster,
+            &option,
+            &settings.tunnel_key,
+            &flow,
+            direction,
+            job.packet.layout.flow_hash,
+        );
+        self.count_tunnelled(carry.kind);
+        self.send(self.ports.cluster_link, job.frame);
+    }
+
+    /// Makes the room in front of the inner packet exactly `outer` bytes.
+    fn make_room(&mut self, job: &mut Job<I::Frame>, outer: usize) -> bool {
+        const ETHERNET: usize = 14;
+        let present = usize::from(job.packet.layout.inner_off);
+        let inner = self.io.bytes(&job.frame).len() - present;
+        if inner + outer - ETHERNET > self.ports.cluster_link_mtu as usize {
+            return false;
+        }
+        if outer >= present {
+            return outer == present || self.io.grow_front(&mut job.frame, outer - present);
+        }
+        self.io.shrink_front(&mut job.frame, present - outer);
+        true
+    }
+
+    fn option(&self, job: &Job<I::Frame>, carry: Carry, hops: u8) -> TunnelOption {
+        let me = self.snapshots.view.me;
+        let (ingress, zone) = match &job.arrival {
+            Arrival::Data => {
+                (me, self.ports.zones[usize::from(job.packet.layout.port) % self.ports.zones.len()])
+            }
+            Arrival::Tunnel(option) => (option.ingress, option.zone),
+        };
+        TunnelOption {
+            kind: carry.kind,
+            hops,
+            zone,
+            ingress,
+            owner: carry.owner,
+            generation: carry.generation,
+            epoch: self.snapshots.view.epoch,
+            sender: me,
+        }
+    }
+
+    fn count_tunnelled(&self, kind: TunnelKind) {
+        match kind {
+            TunnelKind::Query => self.counters.query_tx.add(1),
+            TunnelKind::FirstPacket => self.counters.first_packet_tx.add(1),
+            TunnelKind::Redirect => self.counters.redirect_tx.add(1),
+            TunnelKind::Hello => {}
+        }
+    }
+
+    /// Sends out of `port`: through a ring of this worker, or through that of another one.
+    fn send(&mut self, port: u8, frame: I::Frame) {
+        if self.io.can_send(port) {
+            return self.send_here(port, frame);
+        }
+        // Queue q is served by worker q modulo workers; this worker uses queue (index modulo queues).
+        let queues = self.ports.queues[usize::from(port) % self.ports.queues.len()].max(1) as usize;
+        let core = (self.index % queues) % self.handoff.workers();
+        match self.handoff.give(core, Work::Send { port, frame }) {
+            Ok(()) => self.counters.handoff_tx.add(1),
+            Err(work) => self.drop_frame(work.into_frame(), DropReason::HandoffFull),
+        }
+    }
+
+    /// Sends through a ring of this worker.
+    pub(crate) fn send_here(&mut self, port: u8, frame: I::Frame) {
+        let length = self.io.bytes(&frame).len() as u64;
+        match self.io.send(port, frame) {
+            Ok(()) => {
+                self.counters.tx.add(1);
+                self.counters.tx_bytes.add(length);
+            }
+            Err(frame) => self.drop_frame(frame, DropReason::TxRingFull),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The one file that reads a clock. Everywhere else time is an argument.
+
+use std::time::Instant;
+
+/// Milliseconds since the process's clock was made. Ages, never wall time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct NowMs(pub u64);
+
+impl NowMs {
+    /// Milliseconds from `earlier` to `self`, 0 if `earlier` is later.
+    pub fn since(self, earlier: NowMs) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `self` plus `ms`.
+    pub fn plus(self, ms: u64) -> NowMs {
+        NowMs(self.0 + ms)
+    }
+}
+
+/// A monotonic clock; every worker and control share one origin by copying it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock that starts at one second, so that zero can mean "never".
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// The present.
+    pub fn now(&self) -> NowMs {
+        NowMs(1000 + self.origin.elapsed().as_millis() as u64)
+    }
+}

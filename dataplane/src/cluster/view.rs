@@ -1,0 +1,76 @@
+//! The view: epoch, live members, Director buckets, where each peer's tunnel ends. Immutable.
+
+use crate::cluster::director::{Director, DirectorHash, DirectorKey};
+use crate::flow::{FlowKey, NodeId};
+use crate::wire::tunnel::TunnelEnds;
+
+/// A live member and its share of Director duty.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Member {
+    /// Its number.
+    pub node: NodeId,
+    /// Its share, 1..=16; 0 takes no Director duty.
+    pub weight: u8,
+}
+
+/// Where a configured peer's tunnel ends, live or not.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its number.
+    pub node: NodeId,
+    /// Its cluster address.
+    pub address: std::net::IpAddr,
+    /// Outer headers towards it; `None` until its link address is known.
+    pub ends: Option<TunnelEnds>,
+}
+
+/// Epoch and live members, with everything workers derive from them.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Counts the views this node has published.
+    pub epoch: u32,
+    /// This node.
+    pub me: NodeId,
+    /// Live members, this node included, ascending.
+    pub members: Vec<Member>,
+    /// All configured peers.
+    pub peers: Vec<Peer>,
+    /// Who directs which bucket.
+    pub director: Director,
+}
+
+impl View {
+    /// Builds a view; `members` must contain `me`.
+    pub fn new(
+        epoch: u32,
+        me: NodeId,
+        mut members: Vec<Member>,
+        peers: Vec<Peer>,
+        hash: DirectorHash,
+        key: &DirectorKey,
+    ) -> Self {
+        members.sort_unstable();
+        let director = Director::new(&members, hash, key);
+        Self { epoch, me, members, peers, director }
+    }
+
+    /// True if `node` is live.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.members.iter().any(|member| member.node == node)
+    }
+
+    /// This node's own share of Director duty.
+    pub fn my_weight(&self) -> u8 {
+        self.members.iter().find(|member| member.node == self.me).map_or(0, |member| member.weight)
+    }
+
+    /// The peer with this number.
+    pub fn peer(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.node == node)
+    }
+
+    /// The Director of a flow in this view.
+    pub fn director_of(&self, key: &FlowKey) -> NodeId {
+        self.director.of(key)
+    }
+}

@@ -1,0 +1,164 @@
+//! Counters of one worker: written by that worker alone, read by control at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::flow::NodeId;
+use crate::limits::MAX_NODES;
+use crate::verdict::DropReason;
+
+/// One counter with a single writer: a load and a store, no locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; only the owning worker may call it.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    /// Sets the value; only the owning worker may call it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
+        /// Everything a worker counts.
+        #[derive(Debug)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $field: Counter,)+
+            /// Packets dropped, by [`DropReason`] as index.
+            pub drops: Vec<Counter>,
+            /// The last Hello of each peer this worker heard.
+            pub heard: Vec<Heard>,
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($field: Counter::default(),)+
+                    drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
+                    heard: (0..MAX_NODES).map(|_| Default::default()).collect(),
+                }
+            }
+        }
+
+        impl Counters {
+            /// Names of the plain counters, in declaration order.
+            pub const NAMES: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($field), concat!($($doc),+))),+];
+
+            /// Values of the plain counters, in the order of [`Counters::NAMES`].
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$field.get()),+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets taken from the rings.
+    rx,
+    /// Bytes taken from the rings.
+    rx_bytes,
+    /// Packets given to the rings for sending (forwarded and tunnelled).
+    tx,
+    /// Bytes given to the rings for sending.
+    tx_bytes,
+    /// Verdict Forward.
+    forward,
+    /// Hello messages accepted from peers; they end here.
+    hello_rx,
+    /// Hello messages sent.
+    hello_tx,
+    /// Packets tunnelled to the Director.
+    query_tx,
+    /// Queries received as Director.
+    query_rx,
+    /// First packets returned to their ingress.
+    first_packet_tx,
+    /// First packets that came back from the Director.
+    first_packet_rx,
+    /// Packets tunnelled to their Owner.
+    redirect_tx,
+    /// Packets received as Owner (or passed on).
+    redirect_rx,
+    /// Packets handed to another core of this node.
+    handoff_tx,
+    /// Packets received from another core of this node.
+    handoff_rx,
+    /// Packets now held (waiting for a neighbour).
+    held,
+    /// Claims written as Director.
+    claims_granted,
+    /// Sessions begun as Owner.
+    sessions_created,
+    /// Sessions ended by their idle time.
+    sessions_expired,
+    /// Half-open sessions evicted for new ones.
+    sessions_evicted,
+    /// Sessions taken over from a dead Owner.
+    takeovers,
+    /// Conflicts of two Owners lost by this node.
+    conflicts_lost,
+    /// TCP segments outside the window that were let through (`--tcp-loose-window`).
+    tcp_window_loose,
+    /// Sessions now in the table as Owner.
+    sessions_owner,
+    /// Sessions now in the table as backup.
+    sessions_backup,
+    /// Claims now in the table.
+    sessions_claim,
+    /// Sessions now waiting to be sent again to control.
+    dirty,
+    /// Session changes sent again after an overflow.
+    resent,
+    /// Frames now ready for use by this worker.
+    frames_free,
+    /// Frames now taken from a ring and not yet given to one (waiting for a batch or a neighbour).
+    frames_hand,
+    /// Frames now in fill, receive, transmit and completion rings this worker serves.
+    frames_kernel,
+    /// Turns of the loop.
+    turns,
+    /// Times the worker slept.
+    sleeps,
+}
+
+impl Counters {
+    /// Counts one drop.
+    pub fn dropped(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Notes a peer's Hello and the Director weight it told.
+    pub fn heard_from(&self, node: NodeId, weight: u8, now_ms: u64) {
+        let slot =
+            self.heard.iter().find(|heard| matches!(heard.node.get(), n if n == 0 || n == u64::from(node.0)));
+        if let Some(heard) = slot {
+            heard.node.set(u64::from(node.0));
+            heard.weight.set(u64::from(weight));
+            heard.at_ms.set(now_ms);
+        }
+    }
+
+    /// When `node` was last heard (ms of the process clock) and the Director weight it told.
+    pub fn last_heard(&self, node: NodeId) -> Option<(u64, u8)> {
+        let heard = self.heard.iter().find(|heard| heard.node.get() == u64::from(node.0))?;
+        Some((heard.at_ms.get(), heard.weight.get() as u8))
+    }
+}
+
+/// The last Hello of one peer.
+#[derive(Debug, Default)]
+pub struct Heard {
+    node: Counter,
+    weight: Counter,
+    at_ms: Counter,
+}

@@ -1,0 +1,424 @@
+//! Pure: packet + what is known + view + now → what happens to the packet and to the session.
+//! No input or output, no clock, no allocation. The same function runs in the worker, in the table of
+//! cases and in the simulation.
+//!
+//! The protocol in one picture (`docs/protocol.md` has the state diagrams):
+//!
+//! ```text
+//! ingress                     Director                        Owner
+//!   │ no session: Query ───────► │ nobody known: claim := ingress
+//!   │ ◄──────────── FirstPacket  │   (written before the answer leaves)
+//!   │ own, forward, replicate    │
+//!   │ no session: Query ───────► │ Owner known: Redirect ───────► │ process, forward
+//!   │ backup: Redirect ────────────────────────────────────────► │ process, forward
+//! ```
+
+use crate::clock::NowMs;
+use crate::cluster::view::View;
+use crate::flow::{Generation, NodeId};
+use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
+use crate::session::record::CachedHop;
+use crate::session::tcp::TcpTracking;
+use crate::session::track::{self, Begun, Follow};
+use crate::session::{Change, Role, Session, State};
+use crate::settings::{Settings, TcpPickup};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::packet::{L4, Packet};
+use crate::wire::tunnel::{TunnelKind, TunnelOption};
+
+/// How a packet came to this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// On a data interface: this node is its ingress.
+    Data,
+    /// Through the tunnel, with a valid tag.
+    Tunnel(TunnelOption),
+}
+
+/// What surrounds a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Live members and Director buckets.
+    pub view: &'a View,
+    /// The operator's settings.
+    pub settings: &'a Settings,
+    /// The present.
+    pub now: NowMs,
+}
+
+/// What happens to the packet and to the session of its flow.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Decision {
+    /// What happens to the packet.
+    pub verdict: Verdict,
+    /// What happens to the session.
+    pub change: Change,
+    /// The session was taken over from a dead Owner.
+    pub takeover: bool,
+    /// A TCP segment outside the window was let through (`--tcp-loose-window`).
+    pub window_exceeded: bool,
+}
+
+impl Decision {
+    fn only(verdict: Verdict) -> Self {
+        Self { verdict, change: Change::None, takeover: false, window_exceeded: false }
+    }
+
+    fn drop(reason: DropReason) -> Self {
+        Self::only(Verdict::Drop(reason))
+    }
+}
+
+/// Decides. `session` is this node's record of the packet's flow, if it has one.
+pub fn decide(
+    packet: &Packet,
+    arrival: &Arrival,
+    session: Option<&Session>,
+    around: &Surroundings<'_>,
+) -> Decision {
+    let case = Case { packet, arrival, around };
+    match session {
+        Some(session) if session.role == Role::Owner => case.as_owner(session),
+        Some(session) if around.view.is_live(session.owner) => case.owner_elsewhere(session),
+        Some(session) => case.owner_dead(session),
+        None => case.unknown(),
+    }
+}
+
+struct Case<'a> {
+    packet: &'a Packet,
+    arrival: &'a Arrival,
+    around: &'a Surroundings<'a>,
+}
+
+impl Case<'_> {
+    fn me(&self) -> NodeId {
+        self.around.view.me
+    }
+
+    fn aggregation(&self) -> bool {
+        self.around.settings.aggregation
+    }
+
+    fn loose(&self) -> bool {
+        self.around.settings.tcp_pickup == TcpPickup::Loose
+    }
+
+    fn may_begin(&self) -> bool {
+        track::may_begin(self.packet) || (self.loose() && matches!(self.packet.l4, L4::Tcp(_)))
+    }
+
+    /// Why a packet that may not begin a flow is dropped.
+    fn unrelated(&self) -> Decision {
+        Decision::drop(match self.packet.l4 {
+            L4::IcmpError => DropReason::IcmpErrorUnrelated,
+            L4::None => DropReason::FragmentWithoutFirst,
+            _ => DropReason::NoSession,
+        })
+    }
+
+    // ── this node owns the flow ─────────────────────────────────────────────────────────────────
+
+    fn as_owner(&self, session: &Session) -> Decision {
+        match self.arrival {
+            // A Director granted this node a later generation than it knows of: it is the same Owner,
+            // and the number must not fall behind what others were told.
+            Arrival::Tunnel(option)
+                if option.owner == self.me() && option.generation > session.generation =>
+            {
+                self.own(Session { generation: option.generation, ..*session }, false)
+            }
+            _ => self.process(session),
+        }
+    }
+
+    /// Runs the packet through the session's protocol; the session is owned here.
+    fn process(&self, session: &Session) -> Decision {
+        if matches!(self.packet.l4, L4::IcmpError) {
+            return Decision::only(Verdict::Forward);
+        }
+        match track::follow(session, self.packet, self.around.settings) {
+            Ok(Follow::Update { state, tcp, timeout_ms, replicate, window_exceeded, refresh }) => Decision {
+                verdict: Verdict::Forward,
+                change: Change::Update {
+                    state,
+                    tcp,
+                    expires: if refresh {
+                        self.around.now.plus(u64::from(timeout_ms))
+                    } else {
+                        session.expires
+                    },
+                    timeout_ms,
+                    replicate: replicate && self.aggregation(),
+                },
+                takeover: false,
+                window_exceeded,
+            },
+            Ok(Follow::Reopen) => self.begin(session.generation, session.version + 1, false),
+            Err(reason) => Decision::drop(reason),
+        }
+    }
+
+    /// Makes this node the Owner with `session`'s state, then processes the packet.
+    fn own(&self, session: Session, takeover: bool) -> Decision {
+        let owned = Session {
+            role: Role::Owner,
+            owner: self.me(),
+            version: session.version + 1,
+            dirty: false,
+            hops: Default::default(),
+            ..session
+        };
+        // A claim is all that was known: the packet is the first one seen here.
+        if owned.state == State::Claimed {
+            let midstream = !track::may_begin(self.packet);
+            return Decision { takeover, ..self.begin(owned.generation, owned.version, midstream) };
+        }
+        let decision = self.process(&owned);
+        let session = match decision.change {
+            Change::Update { state, tcp, expires, timeout_ms, .. } => {
+                Session { state, tcp, expires, timeout_ms, ..owned }
+            }
+            Change::Put { session, .. } => session,
+            Change::None | Change::Remove => {
+                let expires = self.around.now.plus(u64::from(owned.timeout_ms));
+                Session { expires, ..owned }
+            }
+        };
+        let change = Change::Put { session, replicate: self.aggregation() };
+        Decision { change, takeover, ..decision }
+    }
+
+    /// Begins a session owned by this node with this packet.
+    fn begin(&self, generation: Generation, version: u32, midstream: bool) -> Decision {
+        if matches!(self.packet.l4, L4::IcmpError | L4::None) {
+            return self.unrelated();
+        }
+        match track::begin(self.packet, self.around.settings, midstream) {
+            Ok(begun) => {
+                let session = self.session(Role::Owner, self.me(), generation, version, begun);
+                Decision {
+                    verdict: Verdict::Forward,
+                    change: Change::Put { session, replicate: self.aggregation() },
+                    takeover: false,
+                    window_exceeded: false,
+                }
+            }
+            Err(reason) => Decision::drop(reason),
+        }
+    }
+
+    fn session(
+        &self,
+        role: Role,
+        owner: NodeId,
+        generation: Generation,
+        version: u32,
+        begun: Begun,
+    ) -> Session {
+        Session {
+            key: self.packet.key,
+            role,
+            state: begun.state,
+            origin: begun.origin,
+            dirty: false,
+            owner,
+            mark: 0,
+            generation,
+            version,
+            tcp: begun.tcp,
+            hops: [CachedHop::default(); 2],
+            created: self.around.now,
+            expires: self.around.now.plus(u64::from(begun.timeout_ms)),
+            timeout_ms: begun.timeout_ms,
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    // ── another live node owns the flow ─────────────────────────────────────────────────────────
+
+    fn owner_elsewhere(&self, session: &Session) -> Decision {
+        match self.arrival {
+            Arrival::Data if self.aggregation() => self.redirect(session, 0),
+            // Aggregation off: every node owns what it sees, with what it knows.
+            Arrival::Data => self.own(Session { generation: session.generation.next(), ..*session }, false),
+            Arrival::Tunnel(option) => self.owner_elsewhere_tunnelled(session, option),
+        }
+    }
+
+    fn owner_elsewhere_tunnelled(&self, session: &Session, option: &TunnelOption) -> Decision {
+        let names_me =
+            option.owner == self.me() && (option.generation, self.me()) > (session.generation, session.owner);
+        match option.kind {
+            TunnelKind::FirstPacket | TunnelKind::Redirect if names_me => {
+                self.own(Session { generation: option.generation, ..*session }, false)
+            }
+            TunnelKind::Query if session.owner == option.ingress => {
+                self.first_packet(option, session.generation)
+            }
+            _ => self.redirect(session, option.hops),
+        }
+    }
+
+    fn redirect(&self, session: &Session, crossings: u8) -> Decision {
+        if crossings >= HOP_BUDGET {
+            return Decision::drop(DropReason::HopBudget);
+        }
+        Decision::only(Verdict::Tunnel {
+            kind: TunnelKind::Redirect,
+            to: session.owner,
+            owner: session.owner,
+            generation: session.generation,
+        })
+    }
+
+    fn first_packet(&self, option: &TunnelOption, generation: Generation) -> Decision {
+        if option.hops >= HOP_BUDGET {
+            return Decision::drop(DropReason::HopBudget);
+        }
+        Decision::only(Verdict::Tunnel {
+            kind: TunnelKind::FirstPacket,
+            to: option.ingress,
+            owner: option.ingress,
+            generation,
+        })
+    }
+
+    // ── the Owner this node knows of is not live ────────────────────────────────────────────────
+
+    fn owner_dead(&self, session: &Session) -> Decision {
+        let next = Session { generation: session.generation.next(), ..*session };
+        match self.arrival {
+            Arrival::Data if !self.aggregation() || self.director() == self.me() => self.own(next, true),
+            Arrival::Data => self.query(0),
+            Arrival::Tunnel(option) => match option.kind {
+                TunnelKind::Query => self.grant_takeover(session, option),
+                TunnelKind::FirstPacket | TunnelKind::Redirect
+                    if option.owner == self.me()
+                        && (option.generation, self.me()) > (session.generation, session.owner) =>
+                {
+                    self.own(Session { generation: option.generation, ..*session }, true)
+                }
+                _ if self.director() == self.me() => self.own(next, true),
+                _ => self.query(option.hops),
+            },
+        }
+    }
+
+    /// Compare-and-set: the dead Owner is replaced by the ingress, before the answer leaves. What is
+    /// known of the session stays known, in case the new Owner dies as well.
+    fn grant_takeover(&self, session: &Session, option: &TunnelOption) -> Decision {
+        if let Some(pass_on) = self.pass_to_director(option) {
+            return pass_on;
+        }
+        let generation = session.generation.next();
+        let granted = Session {
+            owner: option.ingress,
+            generation,
+            expires: self.around.now.plus(CLAIM_CHECK_MS),
+            ..*session
+        };
+        let decision = self.first_packet(option, generation);
+        match decision.verdict {
+            Verdict::Tunnel { .. } => {
+                Decision { change: Change::Put { session: granted, replicate: false }, ..decision }
+            }
+            _ => decision,
+        }
+    }
+
+    // ── nothing is known of the flow ────────────────────────────────────────────────────────────
+
+    fn unknown(&self) -> Decision {
+        match self.arrival {
+            Arrival::Data if !self.aggregation() => self.begin_or_refuse(Generation(1)),
+            Arrival::Data if self.director() == self.me() => self.begin_or_refuse(Generation(1)),
+            Arrival::Data => self.query(0),
+            Arrival::Tunnel(option) => self.unknown_tunnelled(option),
+        }
+    }
+
+    fn unknown_tunnelled(&self, option: &TunnelOption) -> Decision {
+        match option.kind {
+            TunnelKind::Query => self.answer_query(option),
+            // A later generation means that the flow lived before and this node knew nothing of it.
+            TunnelKind::FirstPacket if option.generation > Generation(1) => {
+                self.begin(option.generation, 1, !track::may_begin(self.packet))
+            }
+            TunnelKind::FirstPacket => self.begin_or_refuse(option.generation),
+            // The FirstPacket was lost, or is still on its way.
+            TunnelKind::Redirect if option.owner == self.me() => self.begin_or_refuse(option.generation),
+            TunnelKind::Redirect if option.hops < HOP_BUDGET && self.around.view.is_live(option.owner) => {
+                Decision::only(Verdict::Tunnel {
+                    kind: TunnelKind::Redirect,
+                    to: option.owner,
+                    owner: option.owner,
+                    generation: option.generation,
+                })
+            }
+            TunnelKind::Redirect | TunnelKind::Hello => self.unrelated(),
+        }
+    }
+
+    fn begin_or_refuse(&self, generation: Generation) -> Decision {
+        if !self.may_begin() {
+            return self.unrelated();
+        }
+        self.begin(generation, 1, !track::may_begin(self.packet))
+    }
+
+    /// The Director's answer to a first packet: the claim is written, then the packet goes back.
+    fn answer_query(&self, option: &TunnelOption) -> Decision {
+        if let Some(pass_on) = self.pass_to_director(option) {
+            return pass_on;
+        }
+        if !self.may_begin() {
+            return self.unrelated();
+        }
+        let decision = self.first_packet(option, Generation(1));
+        if !matches!(decision.verdict, Verdict::Tunnel { .. }) {
+            return decision;
+        }
+        let begun = Begun {
+            state: State::Claimed,
+            tcp: TcpTracking::default(),
+            timeout_ms: CLAIM_CHECK_MS as u32,
+            origin: self.packet.direction,
+        };
+        let claim = self.session(Role::Claim, option.ingress, Generation(1), 0, begun);
+        Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+    }
+
+    fn director(&self) -> NodeId {
+        self.around.view.director_of(&self.packet.key)
+    }
+
+    /// A Query that reached a node which is not the Director in its own view goes on once, as long as
+    /// an answer can still be carried within the hop budget.
+    fn pass_to_director(&self, option: &TunnelOption) -> Option<Decision> {
+        let director = self.director();
+        let elsewhere = director != self.me() && director != option.ingress && director != option.sender;
+        (elsewhere && option.hops + 1 < HOP_BUDGET).then(|| {
+            Decision::only(Verdict::Tunnel {
+                kind: TunnelKind::Query,
+                to: director,
+                owner: NodeId(0),
+                generation: Generation(0),
+            })
+        })
+    }
+
+    fn query(&self, crossings: u8) -> Decision {
+        if crossings >= HOP_BUDGET {
+            return Decision::drop(DropReason::HopBudget);
+        }
+        Decision::only(Verdict::Tunnel {
+            kind: TunnelKind::Query,
+            to: self.director(),
+            owner: NodeId(0),
+            generation: Generation(0),
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! Everything a packet touches. No sockets, no locks, no clock, no libbpf:
+//! the unsafe ring code lives in [`xsk`], the clock is read in [`clock`], the rest is plain logic.
+//!
+//! Start reading at [`worker`]: one core's loop, top to bottom as a packet's life.
+
+pub mod carry_out;
+pub mod clock;
+pub mod cluster;
+pub mod counters;
+pub mod decide;
+pub mod flow;
+pub mod limits;
+pub mod mailbox;
+pub mod route;
+pub mod session;
+pub mod settings;
+pub mod verdict;
+pub mod wire;
+pub mod worker;
+pub mod xsk;

@@ -1,0 +1,78 @@
+//! Every bound in one place, each with its reason.
+
+/// Packets taken from one ring per turn. Lower: more wakeups per packet; higher: longer tail latency
+/// for the other queues of the same worker. 64 is where ring costs stop falling.
+pub const BURST: usize = 64;
+
+/// Nodes in one cluster. Per-peer state sits in flat arrays of this size; full-mesh replication is
+/// the real limit and is far below it.
+pub const MAX_NODES: usize = 64;
+
+/// Interfaces of one node (data interfaces and the cluster link). Bounds the steering maps.
+pub const MAX_PORTS: usize = 16;
+
+/// Queues per interface the steering map has room for.
+pub const MAX_QUEUES: usize = 64;
+
+/// Director buckets. 65,536 keeps the share of 64 weighted members within 2 % of its aim and the
+/// table within the L2 cache (128 KiB).
+pub const BUCKETS: usize = 65_536;
+
+/// Largest share of Director duty; a member of weight w draws w scores per bucket.
+pub const MAX_WEIGHT: u8 = 16;
+
+/// How often one packet may cross the cluster link (promise 4): Query, one forward to the node that
+/// is believed to be Director, answer.
+pub const HOP_BUDGET: u8 = 3;
+
+/// Descriptors a worker may have waiting at another worker. More hides overload as latency.
+pub const HANDOFF_RING: usize = 4096;
+
+/// Session changes on their way from one worker to control. An overflow marks sessions dirty.
+pub const OUTBOX: usize = 65_536;
+
+/// Messages on their way from control to one worker. Control waits when it is full.
+pub const INBOX: usize = 65_536;
+
+/// Messages a worker takes from its inbox per turn, so that a bulk sync never stalls packets.
+pub const INBOX_PER_TURN: usize = 256;
+
+/// Session slots a worker visits per turn for walks (listing, bulk sync, sweep, dirty resend).
+pub const WALK_PER_TURN: usize = 256;
+
+/// Packets a worker holds while a neighbour is being resolved, in all. The kernel's own default is
+/// 101 packets of 2 kB per neighbour (`unres_qlen`); a burst's worth per worker is enough because
+/// next hops of routes are resolved before they are needed.
+pub const HELD_PACKETS: usize = 256;
+
+/// How long a packet waits for its neighbour, ms. The kernel gives up after 3 probes of 1 s.
+pub const HELD_MS: u64 = 3_000;
+
+/// IPv6 extension headers walked before a packet is refused. RFC 8200 sets no bound; the kernel's
+/// netfilter and real stacks see at most a handful. The XDP program has the same number.
+pub const MAX_IPV6_EXTENSIONS: usize = 8;
+
+/// How long a Director keeps a claim before it asks the Owner whether the session still lives, ms.
+pub const CLAIM_CHECK_MS: u64 = 30_000;
+
+/// Data of frames moved between a worker's stock and the common depot at once.
+pub const DEPOT_BATCH: usize = 256;
+
+/// Fragments remembered per worker (addresses, protocol, id → ports of the first fragment).
+pub const FRAGMENT_TRAINS: usize = 4096;
+
+/// How long a fragment train is remembered, ms (`net.ipv4.ipfrag_time` is 30 s).
+pub const FRAGMENT_MS: u64 = 30_000;
+
+/// Timers a worker looks at per turn, so that a wave of expiries never stalls packets.
+pub const TIMERS_PER_TURN: usize = 256;
+
+/// How long a stopping worker waits for frames still in transmit rings, ms.
+pub const STOP_MS: u64 = 500;
+
+/// Slots looked at for a half-open session to evict when a table is full. Lower: more refusals of new
+/// flows while few sessions are half-open; higher: more work per refused packet in a flood.
+pub const EVICTION_PROBES: usize = 64;
+
+/// Bytes the kernel keeps in front of a received packet (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
+pub const XDP_HEADROOM: u32 = 256;

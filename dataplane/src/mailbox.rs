@@ -1,0 +1,145 @@
+//! What passes between control and the workers: bounded crossbeam rings, no locks, no waiting.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::cluster::view::View;
+use crate::flow::{FlowKey, Generation, NodeId};
+use crate::limits;
+use crate::route::Routes;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::wire::record::Record;
+
+/// Control to worker. Taken between bursts, in order.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// Use this view from the next burst on.
+    View(Arc<View>),
+    /// Use these routes from the next burst on.
+    Routes(Arc<Routes>),
+    /// Use these settings from the next burst on.
+    Settings(Arc<Settings>),
+    /// A peer's record: apply it if it is newer. `mark` is the present bulk-sync mark of that peer.
+    Apply {
+        /// What the peer sent.
+        record: Record,
+        /// The bulk sync it belongs to.
+        mark: u16,
+    },
+    /// A bulk sync from `owner` is complete: forget its backups that do not carry `mark`.
+    Sweep {
+        /// The peer whose sync ended.
+        owner: NodeId,
+        /// The mark its records carried.
+        mark: u16,
+    },
+    /// A Director asks whether this node still owns a flow it was granted.
+    ClaimQuestion {
+        /// The Director.
+        from: NodeId,
+        /// The flow.
+        key: FlowKey,
+        /// Generation of the claim.
+        generation: Generation,
+    },
+    /// The Owner does not know the flow: forget the claim.
+    ClaimDenied {
+        /// Who says so; only the Owner the claim names is believed.
+        from: NodeId,
+        /// The flow.
+        key: FlowKey,
+        /// Generation of the claim.
+        generation: Generation,
+    },
+    /// Visit sessions from slot `from` on and answer with one [`FromWorker::Page`]. Whoever wants more
+    /// asks again from where it ended, so a slow reader never piles up pages.
+    Walk {
+        /// Given back in the page.
+        id: u32,
+        /// Visit only sessions this node owns (bulk sync); otherwise all roles.
+        owned_only: bool,
+        /// Slot to begin at, 0 for the first page.
+        from: usize,
+    },
+    /// Stop receiving, send what is in hand, give all frames back, end.
+    Stop,
+}
+
+/// Worker to control.
+#[derive(Debug)]
+pub enum FromWorker {
+    /// A session this node owns was made, changed or ended: for all peers.
+    Changed(Record),
+    /// Ask the Owner of an old claim whether it still owns the flow.
+    ClaimCheck {
+        /// The Owner the claim names.
+        owner: NodeId,
+        /// The flow.
+        key: FlowKey,
+        /// Generation of the claim.
+        generation: Generation,
+    },
+    /// Answer to [`ToWorker::ClaimQuestion`] when the flow is unknown here. (A known one is sent as `Changed`.)
+    ClaimDenied {
+        /// The Director that asked.
+        to: NodeId,
+        /// The flow.
+        key: FlowKey,
+        /// Generation of the claim.
+        generation: Generation,
+    },
+    /// A packet waits for the link address of this next hop (index into `Routes::hops`, and the
+    /// destination itself where the route is on-link).
+    Unresolved {
+        /// Interface index in the kernel.
+        ifindex: u32,
+        /// Whom to ask for.
+        address: std::net::IpAddr,
+    },
+    /// Sessions found by a walk.
+    Page {
+        /// The walk's id.
+        id: u32,
+        /// The worker that answers.
+        worker: usize,
+        /// Copies of the records, at most [`limits::WALK_PER_TURN`].
+        sessions: Vec<Session>,
+        /// Where the next page begins; `None` when all slots have been visited.
+        next: Option<usize>,
+    },
+    /// A session's end could not be told because the outbox was full: peers need a bulk sync.
+    Resync,
+    /// Snapshots no longer used, so that control (not a worker) frees them.
+    Retired(Retired),
+    /// The worker has given back all frames and ended.
+    Stopped,
+}
+
+/// A snapshot on its way home.
+#[derive(Debug)]
+#[expect(missing_docs)]
+pub enum Retired {
+    View(Arc<View>),
+    Routes(Arc<Routes>),
+    Settings(Arc<Settings>),
+}
+
+/// The two rings between control and one worker.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    /// Control to worker.
+    pub inbox: Arc<ArrayQueue<ToWorker>>,
+    /// Worker to control.
+    pub outbox: Arc<ArrayQueue<FromWorker>>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self {
+            inbox: Arc::new(ArrayQueue::new(limits::INBOX)),
+            outbox: Arc::new(ArrayQueue::new(limits::OUTBOX)),
+        }
+    }
+}

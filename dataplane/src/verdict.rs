@@ -1,0 +1,120 @@
+//! What happens to a packet, and why. One closed enum, one match that carries it out.
+
+use crate::flow::{Generation, NodeId};
+use crate::wire::tunnel::TunnelKind;
+
+/// What happens to a packet.
+#[must_use = "a packet without a verdict is a lost frame"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Route it: rewrite the Ethernet header, decrement TTL, send.
+    Forward,
+    /// Carry it to another node.
+    Tunnel {
+        /// Query, FirstPacket or Redirect.
+        kind: TunnelKind,
+        /// The node that gets it.
+        to: NodeId,
+        /// Owner named in the tunnel option; `NodeId(0)` in a Query.
+        owner: NodeId,
+        /// Generation of the claim named in the tunnel option.
+        generation: Generation,
+    },
+    /// End its life here.
+    Drop(DropReason),
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $class:ident;)+) => {
+        /// Why a packet was dropped. Every reason is a counter, `drops{reason}` in `samepath stats`.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])+ $variant),+ }
+
+        impl DropReason {
+            /// Every reason, in counter order.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant),+];
+
+            /// The reason's name in `samepath stats`, metrics and docs.
+            pub fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name),+ }
+            }
+
+            /// Whether operators should expect it.
+            pub fn class(self) -> DropClass {
+                match self { $(DropReason::$variant => DropClass::$class),+ }
+            }
+
+            /// What it means, for `samepath stats --help` and the docs test.
+            pub fn explanation(self) -> &'static str {
+                match self { $(DropReason::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
+        }
+    };
+}
+
+/// Two groups of drop reasons.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DropClass {
+    /// Caused by what arrived, or by policy.
+    Traffic,
+    /// A sign of overload, misconfiguration or a defect: should stay zero.
+    ShouldBeZero,
+}
+
+reasons! {
+    /// Neither a session nor a claim exists, and the packet cannot begin a flow (TCP without SYN under `--tcp-pickup strict`, an echo reply).
+    NoSession = "no_session", Traffic;
+    /// TCP segment outside the window the session's two ends agreed on.
+    TcpWindow = "tcp_window", Traffic;
+    /// TCP flags that no state allows (for example SYN with FIN).
+    TcpFlags = "tcp_flags", Traffic;
+    /// SCTP chunk that the association's state does not allow.
+    SctpState = "sctp_state", Traffic;
+    /// A header is cut short or contradicts itself.
+    Malformed = "malformed", Traffic;
+    /// Source or destination address that no forwarded packet may carry (loopback, multicast source, IPv4-mapped IPv6).
+    Martian = "martian", Traffic;
+    /// TTL or hop limit is used up.
+    TtlExpired = "ttl_expired", Traffic;
+    /// No route to the destination.
+    NoRoute = "no_route", Traffic;
+    /// The route says blackhole, prohibit or unreachable.
+    RouteRefused = "route_refused", Traffic;
+    /// The next hop's link address did not become known in time.
+    NeighbourUnresolved = "neighbour_unresolved", Traffic;
+    /// The packet is larger than the outgoing interface's MTU.
+    TooBig = "too_big", Traffic;
+    /// A later fragment whose first fragment was not seen here.
+    FragmentWithoutFirst = "fragment_without_first", Traffic;
+    /// An ICMP error that quotes no known flow.
+    IcmpErrorUnrelated = "icmp_error_unrelated", Traffic;
+    /// The session table is full and nothing half-open could be evicted.
+    TableFull = "table_full", ShouldBeZero;
+    /// The packet crossed the cluster link as often as allowed and still met no Owner.
+    HopBudget = "hop_budget", ShouldBeZero;
+    /// The peer a packet must go to has no known link address on the cluster link.
+    PeerUnresolved = "peer_unresolved", ShouldBeZero;
+    /// The packet with its tunnel header does not fit the cluster link's MTU.
+    ClusterLinkMtu = "cluster_link_mtu", ShouldBeZero;
+    /// Tunnel option of another version or of unknown kind.
+    TunnelUnknown = "tunnel_unknown", ShouldBeZero;
+    /// Tunnel option cut short, or Geneve header that contradicts itself.
+    TunnelMalformed = "tunnel_malformed", ShouldBeZero;
+    /// Tunnel tag does not match: the sender does not hold the cluster's key.
+    TunnelTag = "tunnel_tag", ShouldBeZero;
+    /// Tunnel packet with another cluster's id in the VNI.
+    TunnelCluster = "tunnel_cluster", ShouldBeZero;
+    /// Tunnel packet from a node id that its address does not belong to.
+    TunnelPeer = "tunnel_peer", ShouldBeZero;
+    /// The ring to the core that owns the flow is full.
+    HandoffFull = "handoff_full", ShouldBeZero;
+    /// The outgoing interface's ring stayed full.
+    TxRingFull = "tx_ring_full", ShouldBeZero;
+    /// Too many packets already wait for neighbours.
+    HoldFull = "hold_full", ShouldBeZero;
+    /// The packet was still held or in a ring when the node stopped.
+    Stopping = "stopping", Traffic;
+    /// Metadata from the XDP program does not fit the frame.
+    BadMetadata = "bad_metadata", ShouldBeZero;
+}

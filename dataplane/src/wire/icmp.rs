@@ -1,0 +1,62 @@
+//! ICMP and ICMPv6 (RFC 792, RFC 4443): which messages are queries, which quote a packet.
+//!
+//! ```text
+//!  0               8               16                             31
+//! +---------------+---------------+-------------------------------+
+//! | type          | code          | checksum                      |
+//! +---------------+---------------+-------------------------------+
+//! | query: identifier             | sequence number               |
+//! | error: unused, MTU, pointer, gateway                          |
+//! +---------------------------------------------------------------+
+//! | error: the quoted packet, from its IP header                  |
+//! ```
+
+/// Bytes in front of a quoted packet, and the least an ICMP message has.
+pub const HEADER: usize = 8;
+
+/// True for messages that quote the packet they complain about.
+pub fn is_error(ipv6: bool, kind: u8) -> bool {
+    if ipv6 { matches!(kind, 1..=4) } else { matches!(kind, 3 | 4 | 5 | 11 | 12) }
+}
+
+/// `Some(true)` for the request of a query that carries an identifier, `Some(false)` for its reply.
+/// IPv4: echo, timestamp, information, address mask. IPv6: echo.
+pub fn query(ipv6: bool, kind: u8) -> Option<bool> {
+    match (ipv6, kind) {
+        (false, 8 | 13 | 15 | 17) | (true, 128) => Some(true),
+        (false, 0 | 14 | 16 | 18) | (true, 129) => Some(false),
+        _ => None,
+    }
+}
+
+/// True for neighbour discovery (RFC 4861), which belongs to the kernel.
+pub fn is_neighbour_discovery(kind: u8) -> bool {
+    matches!(kind, 133..=137)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_queries_do_not_overlap() {
+        for ipv6 in [false, true] {
+            for kind in 0..=255 {
+                assert!(!(is_error(ipv6, kind) && query(ipv6, kind).is_some()), "{ipv6} {kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_registry() {
+        let errors = |ipv6| (0..=255).filter(|&kind| is_error(ipv6, kind)).collect::<Vec<u8>>();
+        assert_eq!(errors(false), [3, 4, 5, 11, 12]);
+        assert_eq!(errors(true), [1, 2, 3, 4]);
+        let queries = |ipv6| (0..=255).filter(|&kind| query(ipv6, kind).is_some()).collect::<Vec<u8>>();
+        assert_eq!(queries(false), [0, 8, 13, 14, 15, 16, 17, 18]);
+        assert_eq!(queries(true), [128, 129]);
+        assert_eq!(query(false, 8), Some(true));
+        assert_eq!(query(true, 129), Some(false));
+        assert!(is_neighbour_discovery(135) && !is_neighbour_discovery(132));
+    }
+}

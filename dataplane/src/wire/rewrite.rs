@@ -1,0 +1,105 @@
+//! The two changes a router makes to a packet it forwards: the hop count and the link addresses.
+//!
+//! ```text
+//! Ethernet   | destination (6) | source (6) | …
+//!              set_macs          set_macs
+//! IPv4       byte 8 TTL, bytes 10–11 header checksum     decrement_ttl
+//! IPv6       byte 7 hop limit                            decrement_ttl
+//! ```
+
+use crate::wire::layout::Layout;
+use crate::wire::octets::{be16, byte};
+
+/// Decrements TTL or hop limit of the IP packet in `frame`, which starts at the (inner) Ethernet
+/// header, and keeps IPv4's header checksum right by RFC 1624 (a wrong one stays wrong by the same
+/// amount). False, and nothing is changed, if it would reach 0 or the layout does not fit.
+pub fn decrement_ttl(frame: &mut [u8], layout: &Layout) -> bool {
+    let l3 = usize::from(layout.l3_off);
+    let ttl_at = l3 + if layout.is_ipv6() { 7 } else { 8 };
+    let Some(ttl) = byte(frame, ttl_at).filter(|&ttl| ttl > 1) else { return false };
+    if !layout.is_ipv6() {
+        let Some(checksum) = be16(frame, l3 + 10) else { return false };
+        let Some(field) = frame.get_mut(l3 + 10..l3 + 12) else { return false };
+        field.copy_from_slice(&after_ttl_decrement(checksum).to_be_bytes());
+    }
+    frame.get_mut(ttl_at).map(|byte| *byte = ttl - 1).is_some()
+}
+
+/// RFC 1624, equation 3, for a 16-bit word that falls by 0x0100: HC' = ~(~HC + ~m + m').
+fn after_ttl_decrement(checksum: u16) -> u16 {
+    let sum = u32::from(!checksum) + u32::from(!0x0100_u16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Sets the link addresses of a frame; one shorter than an Ethernet header stays as it is.
+pub fn set_macs(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
+    if let Some((head, _)) = frame.split_first_chunk_mut::<12>() {
+        head[..6].copy_from_slice(&destination);
+        head[6..].copy_from_slice(&source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::flow_hash::FlowHasher;
+    use crate::wire::ipv4;
+    use crate::wire::samples::{TCP_SYN, UDP_V6, framed};
+
+    fn layout(frame: &[u8]) -> Layout {
+        Layout::parse(frame, 0, &FlowHasher::new(1)).unwrap()
+    }
+
+    #[test]
+    fn ipv4_ttl_and_checksum() {
+        let mut frame = TCP_SYN;
+        assert_eq!(ipv4::checksum(&frame[14..34]), 0, "the sample's checksum is right");
+        let layout = layout(&frame);
+        for ttl in (1..64).rev() {
+            assert!(decrement_ttl(&mut frame, &layout));
+            assert_eq!(frame[22], ttl);
+            assert_eq!(ipv4::checksum(&frame[14..34]), 0, "TTL {ttl}");
+        }
+        let last = frame;
+        assert!(!decrement_ttl(&mut frame, &layout));
+        assert_eq!(frame, last, "nothing changes when the TTL is used up");
+    }
+
+    #[test]
+    fn checksum_carries_over() {
+        // 0xfeff becomes 0x0000, not 0xffff: the case RFC 1624 was written for.
+        for (before, after) in [(0xfeff, 0x0000), (0xff00, 0x0001), (0xfe00, 0xff00), (0, 0x0100)] {
+            assert_eq!(after_ttl_decrement(before), after, "{before:#06x}");
+        }
+    }
+
+    #[test]
+    fn ipv6_hop_limit_behind_a_tag() {
+        let mut frame = framed(&[(0x8100, 5)], &UDP_V6[14..]);
+        let before = frame.clone();
+        let layout = layout(&frame);
+        assert!(decrement_ttl(&mut frame, &layout));
+        let changed: Vec<usize> = (0..frame.len()).filter(|&at| frame[at] != before[at]).collect();
+        assert_eq!((changed, frame[25]), (vec![25], 63));
+    }
+
+    #[test]
+    fn layouts_that_do_not_fit_change_nothing() {
+        let mut frame = TCP_SYN;
+        for l3_off in [66, 64, 74, u16::MAX] {
+            assert!(!decrement_ttl(&mut frame, &Layout { l3_off, ..layout(&TCP_SYN) }));
+        }
+        assert_eq!(frame, TCP_SYN);
+    }
+
+    #[test]
+    fn macs() {
+        let mut frame = TCP_SYN;
+        set_macs(&mut frame, [1; 6], [3; 6]);
+        assert_eq!(frame[..14], [1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 8, 0]);
+        assert_eq!(frame[14..], TCP_SYN[14..]);
+        let mut short = [9; 11];
+        set_macs(&mut short, [1; 6], [3; 6]);
+        assert_eq!(short, [9; 11]);
+    }
+}

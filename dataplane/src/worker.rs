@@ -1,0 +1,337 @@
+//! START HERE: one core's loop. It reads top to bottom as a packet's life: receive, parse, (hand over),
+//! look up, decide, apply, carry out, flush. Every name in it is a file.
+//!
+//! A worker owns its shard of the session table, its timers, counters and frames; nothing on this path
+//! takes a lock, and nothing is allocated once the vectors here have reached their size.
+
+mod fragments;
+mod handoff;
+mod held;
+mod hello;
+mod housekeeping;
+mod replica;
+mod shard;
+mod walks;
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, NowMs};
+use crate::cluster::view::View;
+use crate::counters::Counters;
+use crate::decide::{Arrival, Surroundings, decide};
+use crate::flow::{Direction, FlowKey, NodeId};
+use crate::limits::{BURST, MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
+use crate::mailbox::{FromWorker, Mailbox};
+use crate::route::Routes;
+use crate::session::table::Slot;
+use crate::settings::Settings;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow_hash::{FlowHasher, core_of};
+use crate::wire::layout::Layout;
+use crate::wire::packet::Packet;
+use crate::wire::{addresses, tunnel};
+use crate::xsk::Io;
+
+pub(crate) use crate::carry_out::NoHop;
+use fragments::Trains;
+pub use handoff::{Handoff, Work};
+use held::Held;
+use shard::Shard;
+use walks::Walks;
+
+/// What a worker must know of the interfaces.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Zone number of each data interface, by port index.
+    pub zones: [u8; MAX_PORTS],
+    /// Receive queues of each interface, by port index; 0 = no such port.
+    pub queues: [u32; MAX_PORTS],
+    /// Index of the cluster link.
+    pub cluster_link: u8,
+    /// IP MTU of the cluster link, bytes.
+    pub cluster_link_mtu: u32,
+    /// Time between Hello messages to each peer, ms.
+    pub hello_interval_ms: u64,
+}
+
+/// Snapshots published by control, adopted between bursts.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// Live members.
+    pub view: Arc<View>,
+    /// Where packets go.
+    pub routes: Arc<Routes>,
+    /// What the operator set.
+    pub settings: Arc<Settings>,
+}
+
+/// A parsed packet with its frame, on its way through one core.
+#[derive(Debug)]
+pub struct Job<F> {
+    pub(crate) frame: F,
+    pub(crate) packet: Packet,
+    pub(crate) arrival: Arrival,
+    /// The flow as it stands in the packet itself (a fragment's has no ports): what the tunnel tag covers.
+    pub(crate) wire_flow: (FlowKey, Direction),
+}
+
+/// One core's worker.
+#[derive(Debug)]
+pub struct Worker<I: Io> {
+    pub(crate) index: usize,
+    pub(crate) io: I,
+    pub(crate) ports: Ports,
+    pub(crate) hasher: FlowHasher,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) shard: Shard,
+    trains: Trains,
+    pub(crate) held: Held<I::Frame>,
+    walks: Walks,
+    pub(crate) handoff: Handoff<I::Frame>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) next_hello: NowMs,
+    pub(crate) stopping: Option<NowMs>,
+    pub(crate) owner_died: Vec<(NodeId, NowMs)>,
+    pub(crate) removal_lost: bool,
+    pub(crate) due: Vec<Slot>,
+    pub(crate) burst: Vec<I::Frame>,
+    pub(crate) jobs: Vec<Job<I::Frame>>,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts<I: Io> {
+    /// Its number, 0-based.
+    pub index: usize,
+    /// Its rings.
+    pub io: I,
+    /// The node's interfaces.
+    pub ports: Ports,
+    /// The node's flow hash (per-boot seed).
+    pub hasher: FlowHasher,
+    /// First snapshots.
+    pub snapshots: Snapshots,
+    /// Sessions this worker may hold.
+    pub sessions_max: usize,
+    /// Rings to and from the other workers.
+    pub handoff: Handoff<I::Frame>,
+    /// Rings to and from control.
+    pub mailbox: Mailbox,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// The present.
+    pub now: NowMs,
+}
+
+/// Longest sleep, ms: bounds how late timers and Hello messages can be.
+const SLEEP_MS: u32 = 10;
+
+impl<I: Io> Worker<I> {
+    /// Puts a worker together; this is where its memory is allocated.
+    pub fn new(parts: WorkerParts<I>) -> Self {
+        Self {
+            index: parts.index,
+            io: parts.io,
+            ports: parts.ports,
+            hasher: parts.hasher,
+            snapshots: parts.snapshots,
+            shard: Shard::new(parts.sessions_max, parts.now),
+            trains: Trains::default(),
+            held: Held::default(),
+            walks: Walks::default(),
+            handoff: parts.handoff,
+            mailbox: parts.mailbox,
+            counters: parts.counters,
+            next_hello: NowMs(0),
+            stopping: None,
+            owner_died: Vec::with_capacity(MAX_NODES),
+            removal_lost: false,
+            due: Vec::with_capacity(TIMERS_PER_TURN),
+            burst: Vec::with_capacity(BURST * MAX_PORTS),
+            jobs: Vec::with_capacity(BURST * MAX_PORTS),
+        }
+    }
+
+    /// Runs until control says stop; returns the rings so that they can be closed in the right order.
+    pub fn run(mut self, clock: Clock) -> I {
+        let mut idle_turns = 0u32;
+        loop {
+            let now = clock.now();
+            let busy = self.turn(now);
+            if self.may_end(now) {
+                self.give_up_frames();
+                // The outbox may be full of changes nobody takes any more; then control sees the thread end.
+                let _ = self.mailbox.outbox.push(FromWorker::Stopped);
+                return self.io;
+            }
+            idle_turns = if busy { 0 } else { idle_turns + 1 };
+            if idle_turns > 1 {
+                self.sleep();
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let waker = self.handoff.my_waker();
+        waker.about_to_sleep();
+        if self.mailbox.inbox.is_empty() && self.handoff.is_empty() {
+            self.counters.sleeps.add(1);
+            let timeout = if self.shard.has_dirty() || self.walks.pending() { 1 } else { SLEEP_MS };
+            self.io.wait(&waker, timeout);
+        }
+        waker.awake();
+    }
+
+    /// One turn of the loop; true if there was work.
+    pub fn turn(&mut self, now: NowMs) -> bool {
+        self.counters.turns.add(1);
+        let messages = self.take_messages(now);
+        let packets = self.receive(now) + self.take_handed_over(now);
+        self.process_jobs(now);
+        let timers = self.housekeep(now);
+        let unsent = self.io.flush();
+        self.publish_gauges();
+        messages || packets > 0 || timers || unsent
+    }
+
+    fn receive(&mut self, now: NowMs) -> usize {
+        let mut burst = std::mem::take(&mut self.burst);
+        self.io.receive(BURST, &mut burst);
+        let received = burst.len();
+        for frame in burst.drain(..) {
+            self.admit(frame, now);
+        }
+        self.burst = burst;
+        received
+    }
+
+    /// Parses a received frame and puts it on the work list of the core that owns its flow.
+    fn admit(&mut self, frame: I::Frame, now: NowMs) {
+        let layout = Layout::from_metadata(&self.io.metadata(&frame));
+        let length = self.io.bytes(&frame).len() as u64;
+        if layout.is_hello() {
+            return self.take_hello(frame, &layout, now);
+        }
+        self.counters.rx.add(1);
+        self.counters.rx_bytes.add(length);
+        match self.read(&frame, layout) {
+            Ok((packet, arrival)) => {
+                let wire_flow = (packet.key, packet.direction);
+                self.place(Job { frame, packet, arrival, wire_flow }, now);
+            }
+            Err(reason) => self.drop_frame(frame, reason),
+        }
+    }
+
+    fn read(&self, frame: &I::Frame, layout: Layout) -> Result<(Packet, Arrival), DropReason> {
+        let bytes = self.io.bytes(frame);
+        let inner = bytes.get(usize::from(layout.inner_off)..).ok_or(DropReason::BadMetadata)?;
+        let packet = Packet::read(inner, layout)?;
+        if !layout.is_tunnel() {
+            return Ok((packet, Arrival::Data));
+        }
+        let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
+        let settings = &self.snapshots.settings;
+        if received.cluster != settings.cluster {
+            return Err(DropReason::TunnelCluster);
+        }
+        if !received.verify(&settings.tunnel_key, &packet.key, packet.direction) {
+            return Err(DropReason::TunnelTag);
+        }
+        self.known_sender(bytes, &received)?;
+        Ok((packet, Arrival::Tunnel(received.option)))
+    }
+
+    /// The sender's number must belong to the address the packet came from.
+    fn known_sender(&self, bytes: &[u8], received: &tunnel::Received) -> Result<(), DropReason> {
+        let peer = self.snapshots.view.peer(received.option.sender).ok_or(DropReason::TunnelPeer)?;
+        match addresses::tunnel_source(bytes) {
+            Some(address) if address == peer.address => Ok(()),
+            _ => Err(DropReason::TunnelPeer),
+        }
+    }
+
+    /// Finds the core that owns the packet's flow: this one, or another one gets it.
+    fn place(&mut self, mut job: Job<I::Frame>, now: NowMs) {
+        let mut hash = job.packet.layout.flow_hash;
+        if job.packet.fragment.is_some() {
+            if self.core_of(hash) != self.index {
+                return self.hand_over(hash, Work::Fragment(job));
+            }
+            match self.trains.follow(&job.packet, now) {
+                Some((key, direction)) => {
+                    job.packet.key = key;
+                    job.packet.direction = direction;
+                }
+                None => return self.drop_frame(job.frame, DropReason::FragmentWithoutFirst),
+            }
+            hash = self.hasher.hash(&job.packet.key);
+        }
+        if self.core_of(hash) == self.index {
+            self.jobs.push(job);
+        } else {
+            self.hand_over(hash, Work::Process(job));
+        }
+    }
+
+    fn core_of(&self, hash: u32) -> usize {
+        core_of(hash, self.handoff.workers())
+    }
+
+    fn hand_over(&mut self, hash: u32, work: Work<I::Frame>) {
+        let core = self.core_of(hash);
+        match self.handoff.give(core, work) {
+            Ok(()) => self.counters.handoff_tx.add(1),
+            Err(work) => self.drop_frame(work.into_frame(), DropReason::HandoffFull),
+        }
+    }
+
+    fn process_jobs(&mut self, now: NowMs) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.drain(..) {
+            self.process(job, now);
+        }
+        self.jobs = jobs;
+    }
+
+    /// Look up, decide, apply, carry out.
+    fn process(&mut self, job: Job<I::Frame>, now: NowMs) {
+        let slot = self.shard.table.find(&job.packet.key);
+        if slot.is_none() && job.arrival == Arrival::Data {
+            // A packet this node could not forward begins nothing and asks nobody.
+            if let Err(reason) = self.could_forward(&job) {
+                return self.drop_frame(job.frame, reason);
+            }
+        }
+        let around = Surroundings { view: &self.snapshots.view, settings: &self.snapshots.settings, now };
+        let session = slot.map(|slot| self.shard.table.get(slot));
+        let decision = decide(&job.packet, &job.arrival, session, &around);
+        self.count_decision(&job.arrival, &decision);
+        match self.apply(decision.change, slot, job.packet.length, now) {
+            Ok(slot) => self.carry_out(decision.verdict, job, slot, now),
+            Err(reason) => self.carry_out(Verdict::Drop(reason), job, None, now),
+        }
+    }
+
+    fn could_forward(&self, job: &Job<I::Frame>) -> Result<(), DropReason> {
+        if job.packet.ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
+        let destination = addresses::destination(self.io.bytes(&job.frame), &job.packet.layout)
+            .ok_or(DropReason::BadMetadata)?;
+        match self.snapshots.routes.resolve(destination, job.packet.layout.flow_hash) {
+            crate::route::Resolution::NoRoute
+            | crate::route::Resolution::Elsewhere
+            | crate::route::Resolution::Local => Err(DropReason::NoRoute),
+            crate::route::Resolution::Refused => Err(DropReason::RouteRefused),
+            crate::route::Resolution::Send(_) | crate::route::Resolution::Unresolved { .. } => Ok(()),
+        }
+    }
+
+    /// Ends a frame's life with a reason.
+    pub(crate) fn drop_frame(&mut self, frame: I::Frame, reason: DropReason) {
+        self.counters.dropped(reason);
+        self.io.recycle(frame);
+    }
+}

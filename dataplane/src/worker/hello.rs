@@ -1,0 +1,94 @@
+//! Hello: a small tunnel message to every configured peer, so that liveness is judged on the very path
+//! redirected packets take. Its generation field carries the sender's Director weight, 0 while it is
+//! not ready for Director duty.
+
+use super::Worker;
+use crate::clock::NowMs;
+use crate::flow::{Direction, FlowKey, Generation, NodeId};
+use crate::limits::MAX_WEIGHT;
+use crate::verdict::DropReason;
+use crate::wire::layout::Layout;
+use crate::wire::tunnel::{self, TunnelKind, TunnelOption};
+use crate::xsk::Io;
+
+impl<I: Io> Worker<I> {
+    /// A Hello ends here, whatever it says.
+    pub(super) fn take_hello(&mut self, frame: I::Frame, layout: &Layout, now: NowMs) {
+        match self.read_hello(&frame, layout) {
+            Ok((sender, weight)) => {
+                self.counters.hello_rx.add(1);
+                self.counters.heard_from(sender, weight, now.0);
+                self.io.recycle(frame);
+            }
+            Err(reason) => {
+                self.counters.rx.add(1);
+                self.drop_frame(frame, reason);
+            }
+        }
+    }
+
+    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, u8), DropReason> {
+        let bytes = self.io.bytes(frame);
+        let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
+        let settings = &self.snapshots.settings;
+        if received.cluster != settings.cluster {
+            return Err(DropReason::TunnelCluster);
+        }
+        if !received.verify(&settings.tunnel_key, &FlowKey::default(), Direction::LoToHi) {
+            return Err(DropReason::TunnelTag);
+        }
+        self.known_sender(bytes, &received)?;
+        let weight = received.option.generation.0.min(u32::from(MAX_WEIGHT)) as u8;
+        Ok((received.option.sender, weight))
+    }
+
+    /// Sends a Hello to every peer when it is time; the first worker does it for the node.
+    pub(super) fn say_hello(&mut self, now: NowMs) {
+        if self.index != 0 || now < self.next_hello {
+            return;
+        }
+        self.next_hello = now.plus(self.ports.hello_interval_ms);
+        let view = self.snapshots.view.clone();
+        for peer in &view.peers {
+            if let Some(ends) = &peer.ends {
+                self.send_hello(ends, peer.node);
+            }
+        }
+    }
+
+    fn send_hello(&mut self, ends: &tunnel::TunnelEnds, to: NodeId) {
+        let outer = tunnel::overhead(&ends.destination);
+        let inner = tunnel::hello_frame(ends.source_mac, ends.destination_mac);
+        let Some(mut frame) = self.io.allocate(outer + inner.len()) else { return };
+        let settings = self.snapshots.settings.clone();
+        let option = TunnelOption {
+            kind: TunnelKind::Hello,
+            hops: 1,
+            zone: 0,
+            ingress: settings.node,
+            owner: to,
+            generation: Generation(u32::from(self.snapshots.view.my_weight())),
+            epoch: self.snapshots.view.epoch,
+            sender: settings.node,
+        };
+        let bytes = self.io.bytes_mut(&mut frame);
+        let (head, body) = bytes.split_at_mut(outer);
+        body.copy_from_slice(&inner);
+        tunnel::emit(
+            head,
+            inner.len(),
+            ends,
+            settings.cluster,
+            &option,
+            &settings.tunnel_key,
+            &FlowKey::default(),
+            Direction::LoToHi,
+            u32::from(settings.node.0),
+        );
+        match self.io.send(self.ports.cluster_link, frame) {
+            Ok(()) => self.counters.hello_tx.add(1),
+            // The ring is full of users' packets; the next Hello comes soon.
+            Err(frame) => self.io.recycle(frame),
+        }
+    }
+}

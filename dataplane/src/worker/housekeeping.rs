@@ -1,0 +1,169 @@
+//! Between bursts: messages from control, timers, walks, Hello, gauges, stopping.
+
+use super::walks::Purpose;
+use super::{Snapshots, Worker};
+use crate::clock::NowMs;
+use crate::flow::NodeId;
+use crate::limits::{CLAIM_CHECK_MS, INBOX_PER_TURN, STOP_MS, TIMERS_PER_TURN};
+use crate::mailbox::{FromWorker, Retired, ToWorker};
+use crate::session::Role;
+use crate::session::table::Slot;
+use crate::xsk::Io;
+
+impl<I: Io> Worker<I> {
+    /// Takes what control sent; true if there was anything.
+    pub(super) fn take_messages(&mut self, now: NowMs) -> bool {
+        for taken in 0..INBOX_PER_TURN {
+            let Some(message) = self.mailbox.inbox.pop() else { return taken > 0 };
+            self.take_message(message, now);
+        }
+        true
+    }
+
+    fn take_message(&mut self, message: ToWorker, now: NowMs) {
+        match message {
+            ToWorker::View(view) => {
+                let old = std::mem::replace(&mut self.snapshots.view, view);
+                self.note_deaths(now);
+                self.retire(Retired::View(old));
+            }
+            ToWorker::Routes(routes) => {
+                let old = std::mem::replace(&mut self.snapshots.routes, routes);
+                self.retire(Retired::Routes(old));
+                self.retry_held(now);
+            }
+            ToWorker::Settings(settings) => {
+                let switched_on = settings.aggregation && !self.snapshots.settings.aggregation;
+                let old = std::mem::replace(&mut self.snapshots.settings, settings);
+                self.retire(Retired::Settings(old));
+                if switched_on {
+                    self.walks.begin(Purpose::Announce { dirty_only: false }, 0);
+                }
+            }
+            ToWorker::Apply { record, mark } => self.apply_record(&record, mark, now),
+            ToWorker::Sweep { owner, mark } => self.walks.begin(Purpose::Sweep { owner, mark }, 0),
+            ToWorker::ClaimQuestion { from, key, generation } => {
+                self.answer_claim(from, key, generation, now);
+            }
+            ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation),
+            ToWorker::Walk { id, owned_only, from } => {
+                self.walks.begin(Purpose::Page { id, owned_only }, from);
+            }
+            ToWorker::Stop => self.stopping = Some(now),
+        }
+    }
+
+    fn retire(&mut self, old: Retired) {
+        // With a full outbox the snapshot is freed here: slower for once, never wrong.
+        let _ = self.mailbox.outbox.push(FromWorker::Retired(old));
+    }
+
+    /// Remembers since when each Owner that is not live has been missing.
+    fn note_deaths(&mut self, now: NowMs) {
+        let Snapshots { view, .. } = &self.snapshots;
+        self.owner_died.retain(|&(node, _)| !view.is_live(node));
+        for peer in &view.peers {
+            if !view.is_live(peer.node) && !self.owner_died.iter().any(|&(node, _)| node == peer.node) {
+                self.owner_died.push((peer.node, now));
+            }
+        }
+    }
+
+    fn died(&self, node: NodeId) -> NowMs {
+        self.owner_died.iter().find(|&&(dead, _)| dead == node).map_or(NowMs(0), |&(_, at)| at)
+    }
+
+    /// Timers, walks, Hello; true if there was anything to do.
+    pub(super) fn housekeep(&mut self, now: NowMs) -> bool {
+        let timers = self.run_timers(now);
+        self.expire_held(now);
+        if self.removal_lost && self.mailbox.outbox.push(FromWorker::Resync).is_ok() {
+            self.removal_lost = false;
+        }
+        if self.shard.has_dirty() && !self.walks.announcing() {
+            self.walks.begin(Purpose::Announce { dirty_only: true }, 0);
+        }
+        let walked = self.walk_on(now);
+        self.say_hello(now);
+        timers || walked
+    }
+
+    fn run_timers(&mut self, now: NowMs) -> bool {
+        let mut due = std::mem::take(&mut self.due);
+        self.shard.wheel.advance(now, TIMERS_PER_TURN, &mut due);
+        let any = !due.is_empty();
+        for slot in due.drain(..) {
+            // The timer of a removed session is cancelled, but one due in the same turn may have gone.
+            if self.shard.table.occupied(slot.index()).is_some() {
+                self.timer_due(slot, now);
+            }
+        }
+        self.due = due;
+        any
+    }
+
+    /// Only the Owner ages a session; a backup waits for its delete, or for its Owner's death and a
+    /// fresh minimum time; a claim never lapses under a living Owner.
+    fn timer_due(&mut self, slot: Slot, now: NowMs) {
+        let session = *self.shard.table.get(slot);
+        if session.expires > now {
+            self.shard.wheel.schedule(slot, session.expires);
+            return;
+        }
+        let live = self.snapshots.view.is_live(session.owner);
+        match session.role {
+            Role::Owner => {
+                self.counters.sessions_expired.add(1);
+                self.end(slot);
+            }
+            Role::Claim if live => self.check_claim(slot, now),
+            Role::Backup if live => self.look_again(slot, now.plus(u64::from(session.timeout_ms))),
+            Role::Claim | Role::Backup => {
+                let until = self.died(session.owner).plus(u64::from(session.timeout_ms));
+                if until > now {
+                    self.look_again(slot, until);
+                } else {
+                    self.shard.remove(slot);
+                }
+            }
+        }
+    }
+
+    fn look_again(&mut self, slot: Slot, at: NowMs) {
+        self.shard.table.get_mut(slot).expires = at;
+        self.shard.wheel.schedule(slot, at);
+    }
+
+    fn check_claim(&mut self, slot: Slot, now: NowMs) {
+        let session = self.shard.table.get(slot);
+        // With a full outbox the question is asked at the next turn of this timer.
+        let _ = self.mailbox.outbox.push(FromWorker::ClaimCheck {
+            owner: session.owner,
+            key: session.key,
+            generation: session.generation,
+        });
+        self.look_again(slot, now.plus(CLAIM_CHECK_MS));
+    }
+
+    /// Publishes what is now in the table, the queues and the rings.
+    pub(super) fn publish_gauges(&self) {
+        let counters = &self.counters;
+        counters.sessions_owner.set(self.shard.table.count(Role::Owner) as u64);
+        counters.sessions_backup.set(self.shard.table.count(Role::Backup) as u64);
+        counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
+        counters.dirty.set(self.shard.dirty);
+        counters.held.set(self.held.len() as u64);
+        let frames = self.io.frames();
+        counters.frames_free.set(frames.free);
+        counters.frames_kernel.set(frames.kernel);
+        let waiting = self.held.len() + self.handoff.waiting();
+        counters.frames_hand.set(frames.hand + waiting as u64);
+    }
+
+    /// True when control said stop and nothing is left in the transmit rings (or waiting was enough).
+    pub(super) fn may_end(&mut self, now: NowMs) -> bool {
+        let Some(since) = self.stopping else { return false };
+        let idle = self.jobs.is_empty() && self.io.frames().hand == 0;
+        now.since(since) > STOP_MS || (idle && self.handoff.is_empty() && !self.io.flush())
+    }
+}

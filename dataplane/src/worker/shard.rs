@@ -1,0 +1,169 @@
+//! One core's sessions with their timers, and the one place where a [`Change`] becomes true.
+
+use super::Worker;
+use crate::clock::NowMs;
+use crate::decide::{Arrival, Decision};
+use crate::mailbox::FromWorker;
+use crate::session::table::{SessionTable, Slot};
+use crate::session::wheel::Wheel;
+use crate::session::{Change, Role, Session};
+use crate::verdict::DropReason;
+use crate::wire::record::Record;
+use crate::wire::tunnel::TunnelKind;
+use crate::xsk::Io;
+
+/// Sessions, timers, and how many of them control has yet to hear of.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) table: SessionTable,
+    pub(crate) wheel: Wheel,
+    pub(crate) dirty: u64,
+}
+
+impl Shard {
+    pub(crate) fn new(capacity: usize, now: NowMs) -> Self {
+        Self { table: SessionTable::new(capacity), wheel: Wheel::new(capacity, now), dirty: 0 }
+    }
+
+    pub(crate) fn has_dirty(&self) -> bool {
+        self.dirty > 0
+    }
+
+    /// Removes a session with its timer.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Session {
+        self.wheel.cancel(slot);
+        let session = self.table.remove(slot);
+        self.dirty -= u64::from(session.dirty);
+        session
+    }
+
+    /// Puts a session in place of another one.
+    pub(crate) fn replace(&mut self, slot: Slot, session: Session) {
+        self.dirty -= u64::from(self.table.get(slot).dirty);
+        self.dirty += u64::from(session.dirty);
+        self.wheel.schedule(slot, session.expires);
+        self.table.replace(slot, session);
+    }
+}
+
+impl<I: Io> Worker<I> {
+    pub(crate) fn count_decision(&self, arrival: &Arrival, decision: &Decision) {
+        if let Arrival::Tunnel(option) = arrival {
+            match option.kind {
+                TunnelKind::Query => self.counters.query_rx.add(1),
+                TunnelKind::FirstPacket => self.counters.first_packet_rx.add(1),
+                TunnelKind::Redirect => self.counters.redirect_rx.add(1),
+                TunnelKind::Hello => {}
+            }
+        }
+        if decision.takeover {
+            self.counters.takeovers.add(1);
+        }
+        if decision.window_exceeded {
+            self.counters.tcp_window_loose.add(1);
+        }
+    }
+
+    /// Makes a change true and tells control if peers must know. Gives the flow's slot.
+    pub(crate) fn apply(
+        &mut self,
+        change: Change,
+        slot: Option<Slot>,
+        length: u32,
+        now: NowMs,
+    ) -> Result<Option<Slot>, DropReason> {
+        let (slot, replicate) = match (change, slot) {
+            (Change::None, slot) => (slot, false),
+            (Change::Put { session, replicate }, slot) => (Some(self.put(slot, session)?), replicate),
+            (Change::Update { state, tcp, expires, timeout_ms, replicate }, Some(slot)) => {
+                let session = self.shard.table.get_mut(slot);
+                session.state = state;
+                session.tcp = tcp;
+                session.expires = expires;
+                // A shorter idle time must not wait for the timer set for the longer one.
+                let sooner = timeout_ms < session.timeout_ms;
+                session.timeout_ms = timeout_ms;
+                session.version += u32::from(replicate);
+                if sooner {
+                    self.shard.wheel.schedule_no_later(slot, expires);
+                }
+                (Some(slot), replicate)
+            }
+            (Change::Remove, Some(slot)) => {
+                self.end(slot);
+                (None, false)
+            }
+            (Change::Update { .. } | Change::Remove, None) => (None, false),
+        };
+        if let Some(slot) = slot {
+            let session = self.shard.table.get_mut(slot);
+            session.packets += 1;
+            session.bytes += u64::from(length);
+            if replicate {
+                self.announce(slot, now);
+            }
+        }
+        Ok(slot)
+    }
+
+    fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
+        let was_owner = slot.is_some_and(|slot| self.shard.table.get(slot).role == Role::Owner);
+        let slot = match slot {
+            Some(slot) => {
+                self.shard.replace(slot, session);
+                slot
+            }
+            None => self.insert(session)?,
+        };
+        match session.role {
+            Role::Owner if !was_owner => self.counters.sessions_created.add(1),
+            Role::Claim => self.counters.claims_granted.add(1),
+            Role::Owner | Role::Backup => {}
+        }
+        Ok(slot)
+    }
+
+    /// Inserts a session; when the table is full a half-open one makes room, established ones stay.
+    pub(crate) fn insert(&mut self, session: Session) -> Result<Slot, DropReason> {
+        if self.shard.table.len() >= self.shard.table.capacity() {
+            let victim = self.shard.table.half_open_victim().ok_or(DropReason::TableFull)?;
+            self.counters.sessions_evicted.add(1);
+            self.end(victim);
+        }
+        let slot = self.shard.table.insert(session).map_err(|_| DropReason::TableFull)?;
+        self.shard.wheel.schedule(slot, session.expires);
+        Ok(slot)
+    }
+
+    /// Ends a session; peers learn of it if this node owned it.
+    pub(crate) fn end(&mut self, slot: Slot) {
+        let session = self.shard.remove(slot);
+        if session.role == Role::Owner && self.replicates() {
+            let gone = FromWorker::Changed(Record::remove_of(&session));
+            if self.mailbox.outbox.push(gone).is_err() {
+                self.removal_lost = true;
+            }
+        }
+    }
+
+    /// Tells control of a session this node owns; if control lags, the session is marked and sent later.
+    pub(crate) fn announce(&mut self, slot: Slot, now: NowMs) {
+        if !self.replicates() {
+            return;
+        }
+        let session = self.shard.table.get_mut(slot);
+        let record = Record::of(session, now);
+        let told = self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
+        self.shard.dirty += u64::from(!told && !session.dirty);
+        self.shard.dirty -= u64::from(told && session.dirty);
+        if told && session.dirty {
+            self.counters.resent.add(1);
+        }
+        session.dirty = !told;
+    }
+
+    /// True if there is anybody to replicate to.
+    pub(crate) fn replicates(&self) -> bool {
+        self.snapshots.settings.aggregation && !self.snapshots.view.peers.is_empty()
+    }
+}

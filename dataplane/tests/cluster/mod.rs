@@ -1,0 +1,378 @@
+//! Three whole workers over plain memory, joined by a network that loses nothing unless told to.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use samepath_dataplane::clock::NowMs;
+use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
+use samepath_dataplane::cluster::view::{Member, Peer, View};
+use samepath_dataplane::counters::Counters;
+use samepath_dataplane::flow::{FlowKey, NodeId, key_bytes, proto};
+use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
+use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
+use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
+use samepath_dataplane::session::Session;
+use samepath_dataplane::settings::{Settings, TcpPickup};
+use samepath_dataplane::verdict::DropReason;
+use samepath_dataplane::wire::flow_hash::FlowHasher;
+use samepath_dataplane::wire::layout::Layout;
+use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
+use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
+use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
+
+/// Port indices of every node.
+pub const INSIDE: u8 = 0;
+pub const OUTSIDE: u8 = 1;
+pub const LINK: u8 = 2;
+
+/// A tunnel crossing as a bystander sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossing {
+    pub from: u16,
+    pub to: u16,
+    pub kind: tunnel::TunnelKind,
+}
+
+pub struct Node {
+    pub id: u16,
+    worker: Worker<MemoryIo>,
+    wire: Wire,
+    mailbox: Mailbox,
+    pub counters: Arc<Counters>,
+    hasher: FlowHasher,
+    pages: Vec<Session>,
+}
+
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub now: NowMs,
+    pub crossings: Vec<Crossing>,
+    /// Packets that left by a data interface: (node, port, bytes).
+    pub delivered: Vec<(u16, u8, Vec<u8>)>,
+    pub replication: bool,
+    pub settings: Settings,
+    live: Vec<u16>,
+    epoch: u32,
+}
+
+const KEY: DirectorKey = DirectorKey([7; 16]);
+
+fn link_address(node: u16) -> IpAddr {
+    Ipv4Addr::new(10, 99, 0, node as u8).into()
+}
+
+fn mac(node: u16, port: u8) -> [u8; 6] {
+    [2, 0, 0, 0, node as u8, port]
+}
+
+fn routes() -> Routes {
+    let mut builder = RoutesBuilder::default();
+    for port in [INSIDE, OUTSIDE] {
+        let ifindex = u32::from(port) + 1;
+        let link = Link { port: Some(port), mac: [2, 0, 0, 0, 0, port], mtu: 1500, up: true, carrier: true };
+        builder.set_link(ifindex, link);
+        let gateway: IpAddr = Ipv4Addr::new(172, 16, port, 254).into();
+        builder.set_neighbour(ifindex, gateway, [2, 0, 0, 0, 0xff, port]);
+        let prefix = if port == INSIDE { "10.1.0.0/16" } else { "10.2.0.0/16" };
+        let via = Via { ifindex, gateway: Some(gateway), weight: 1, mtu: 0 };
+        builder.set_route(Table::Main, prefix.parse().unwrap(), RouteTarget::Via(vec![via]));
+    }
+    builder.build(1)
+}
+
+fn peers(me: u16) -> Vec<Peer> {
+    (1..=3)
+        .filter(|&node| node != me)
+        .map(|node| Peer {
+            node: NodeId(node),
+            address: link_address(node),
+            ends: Some(TunnelEnds {
+                source_mac: mac(me, LINK),
+                destination_mac: mac(node, LINK),
+                source: link_address(me),
+                destination: link_address(node),
+            }),
+        })
+        .collect()
+}
+
+fn view(me: u16, live: &[u16], epoch: u32) -> View {
+    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: 1 }).collect();
+    View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
+}
+
+impl Node {
+    fn new(id: u16, settings: &Settings, now: NowMs) -> Self {
+        let wire = Wire::default();
+        let mailbox = Mailbox::default();
+        let counters = Arc::new(Counters::default());
+        let hasher = FlowHasher::new(u64::from(id) * 77);
+        let mut handoff = Handoff::mesh(&[Arc::new(Waker::new().unwrap())]);
+        let worker = Worker::new(WorkerParts {
+            index: 0,
+            io: MemoryIo::new(wire.clone(), 3, 1024),
+            ports: Ports {
+                zones: [1; MAX_PORTS],
+                queues: [1; MAX_PORTS],
+                cluster_link: LINK,
+                cluster_link_mtu: 2000,
+                hello_interval_ms: 1_000_000_000,
+            },
+            hasher,
+            snapshots: Snapshots {
+                view: Arc::new(view(id, &[1, 2, 3], 1)),
+                routes: Arc::new(routes()),
+                settings: Arc::new(Settings { node: NodeId(id), ..settings.clone() }),
+            },
+            sessions_max: 4096,
+            handoff: handoff.remove(0),
+            mailbox: mailbox.clone(),
+            counters: counters.clone(),
+            now,
+        });
+        assert!(MAX_QUEUES > 0);
+        Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
+    }
+
+    pub fn tell(&self, message: ToWorker) {
+        self.mailbox.inbox.push(message).unwrap();
+    }
+}
+
+impl Cluster {
+    pub fn new() -> Self {
+        let settings = Settings {
+            node: NodeId(0),
+            cluster: 42,
+            aggregation: true,
+            tcp_pickup: TcpPickup::Strict,
+            tcp_loose_window: false,
+            timeouts: Default::default(),
+            tunnel_key: TunnelKey([9; 16]),
+        };
+        Self::with(settings)
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let now = NowMs(10_000);
+        let mut cluster = Self {
+            nodes: (1..=3).map(|id| Node::new(id, &settings, now)).collect(),
+            now,
+            crossings: Vec::new(),
+            delivered: Vec::new(),
+            replication: true,
+            settings,
+            live: vec![1, 2, 3],
+            epoch: 1,
+        };
+        cluster.settle();
+        cluster.delivered.clear();
+        cluster.crossings.clear();
+        cluster
+    }
+
+    pub fn node(&self, id: u16) -> &Node {
+        &self.nodes[usize::from(id) - 1]
+    }
+
+    /// A packet arrives on a data interface.
+    pub fn arrive(&mut self, node: u16, port: u8, bytes: &[u8]) {
+        let node = self.node(node);
+        assert!(node.wire.arrive(port, bytes, &node.hasher), "the XDP program would not steer this");
+    }
+
+    /// Runs everything until nothing moves.
+    pub fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for index in 0..self.nodes.len() {
+                moved |= self.step(index);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// One turn of one node, and what follows from it on the network.
+    pub fn step(&mut self, index: usize) -> bool {
+        if !self.live.contains(&self.nodes[index].id) {
+            return false;
+        }
+        let mut moved = self.nodes[index].worker.turn(self.now);
+        while let Some((port, bytes)) = self.nodes[index].wire.take_sent() {
+            moved = true;
+            self.carry(self.nodes[index].id, port, bytes);
+        }
+        let outbox = self.nodes[index].mailbox.outbox.clone();
+        let mut said = VecDeque::new();
+        while let Some(message) = outbox.pop() {
+            said.push_back(message);
+        }
+        for message in said {
+            moved |= self.hear(index, message);
+        }
+        moved
+    }
+
+    fn carry(&mut self, from: u16, port: u8, bytes: Vec<u8>) {
+        if port != LINK {
+            self.delivered.push((from, port, bytes));
+            return;
+        }
+        let to = u16::from(bytes[33]);
+        let inner_off = tunnel::overhead(&link_address(to));
+        let received = tunnel::parse(&bytes, inner_off).expect("nodes send what they can read");
+        if received.option.kind == tunnel::TunnelKind::Hello {
+            return;
+        }
+        self.crossings.push(Crossing { from, to, kind: received.option.kind });
+        if !self.live.contains(&to) {
+            return;
+        }
+        let node = self.node(to);
+        let layout = Layout::parse_inner(&bytes[inner_off..], inner_off as u16, LINK, &node.hasher)
+            .expect("a tunnelled packet was steered once");
+        node.wire.arrive_with(&bytes, &layout);
+    }
+
+    fn hear(&mut self, index: usize, message: FromWorker) -> bool {
+        let from = self.nodes[index].id;
+        match message {
+            FromWorker::Changed(record) if self.replication => {
+                for node in self.nodes.iter().filter(|node| node.id != from) {
+                    node.tell(ToWorker::Apply { record, mark: 1 });
+                }
+                true
+            }
+            FromWorker::ClaimCheck { owner, key, generation } if self.replication => {
+                self.node(owner.0).tell(ToWorker::ClaimQuestion { from: NodeId(from), key, generation });
+                true
+            }
+            FromWorker::ClaimDenied { to, key, generation } if self.replication => {
+                self.node(to.0).tell(ToWorker::ClaimDenied { from: NodeId(from), key, generation });
+                true
+            }
+            FromWorker::Page { sessions, next, .. } => {
+                self.nodes[index].pages.extend(sessions);
+                if let Some(from) = next {
+                    self.nodes[index].tell(ToWorker::Walk { id: 1, owned_only: false, from });
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// All sessions of a node.
+    pub fn sessions(&mut self, id: u16) -> Vec<Session> {
+        let index = usize::from(id) - 1;
+        self.nodes[index].pages.clear();
+        self.nodes[index].tell(ToWorker::Walk { id: 1, owned_only: false, from: 0 });
+        self.settle();
+        std::mem::take(&mut self.nodes[index].pages)
+    }
+
+    /// The nodes that now live, in the eyes of all that do.
+    pub fn set_live(&mut self, live: &[u16]) {
+        self.live = live.to_vec();
+        self.epoch += 1;
+        for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
+            node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
+        }
+        self.settle();
+    }
+
+    pub fn set_aggregation(&mut self, aggregation: bool) {
+        for node in &self.nodes {
+            let settings = Settings { node: NodeId(node.id), aggregation, ..self.settings.clone() };
+            node.tell(ToWorker::Settings(Arc::new(settings)));
+        }
+        self.settle();
+    }
+
+    /// Lets time pass in steps short enough for every timer.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now.plus(ms);
+        while self.now < end {
+            self.now = self.now.plus(500).min(end);
+            self.settle();
+        }
+    }
+
+    pub fn drops(&self, id: u16, reason: DropReason) -> u64 {
+        self.node(id).counters.drops[reason as usize].get()
+    }
+
+    /// Promise 3: every packet gets exactly one verdict and is counted once; no frame is lost.
+    pub fn check_accounts(&self) {
+        for node in &self.nodes {
+            let counters = &node.counters;
+            let dropped: u64 = counters.drops.iter().map(|one| one.get()).sum();
+            assert_eq!(
+                counters.rx.get(),
+                counters.tx.get() + dropped + counters.held.get(),
+                "node {}: received = sent + dropped + held",
+                node.id
+            );
+            let frames =
+                counters.frames_free.get() + counters.frames_kernel.get() + counters.frames_hand.get();
+            assert_eq!(frames, 1024, "node {}: frames", node.id);
+        }
+    }
+}
+
+/// A pair of hosts whose Director is `director` while all three nodes live; `nth` of them.
+pub fn hosts(director: u16, nth: usize) -> (Ipv4Addr, Ipv4Addr) {
+    static ALL: std::sync::OnceLock<View> = std::sync::OnceLock::new();
+    let all = ALL.get_or_init(|| view(1, &[1, 2, 3], 1));
+    (0..=u16::MAX)
+        .map(|n| (Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8), Ipv4Addr::new(10, 2, 0, 1)))
+        .filter(|&(client, server)| {
+            let ends = ((key_bytes(client.into()), 0), (key_bytes(server.into()), 0));
+            all.director_of(&FlowKey::new(ends.0, ends.1, proto::UDP, (0, 0)).0) == NodeId(director)
+        })
+        .nth(nth)
+        .unwrap()
+}
+
+fn ipv4(proto: u8, src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+    let mut header = [0u8; 20];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    header[8] = 64;
+    header[9] = proto;
+    header[12..16].copy_from_slice(&src.octets());
+    header[16..20].copy_from_slice(&dst.octets());
+    let sum: u32 = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame.extend_from_slice(&header);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A UDP packet with four bytes of payload.
+pub fn udp(src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.extend_from_slice(&src.1.to_be_bytes());
+    payload.extend_from_slice(&dst.1.to_be_bytes());
+    payload.extend_from_slice(&[0, 12, 0, 0, b'p', b'i', b'n', b'g']);
+    ipv4(proto::UDP, src.0, dst.0, &payload)
+}
+
+/// A TCP segment without payload and options.
+pub fn tcp(src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16), flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.extend_from_slice(&src.1.to_be_bytes());
+    payload.extend_from_slice(&dst.1.to_be_bytes());
+    payload.extend_from_slice(&seq.to_be_bytes());
+    payload.extend_from_slice(&ack.to_be_bytes());
+    payload.extend_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    ipv4(proto::TCP, src.0, dst.0, &payload)
+}
+
+pub const SYN: u8 = 2;
+pub const ACK: u8 = 16;

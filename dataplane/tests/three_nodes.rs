@@ -1,0 +1,211 @@
+//! The protocol on three whole workers in one thread: who owns, who forwards, what crosses the link.
+
+mod cluster;
+
+use cluster::{ACK, Cluster, Crossing, INSIDE, OUTSIDE, SYN, hosts, tcp, udp};
+use samepath_dataplane::flow::{Generation, NodeId};
+use samepath_dataplane::session::{Role, State};
+use samepath_dataplane::verdict::DropReason;
+use samepath_dataplane::wire::tunnel::TunnelKind::{FirstPacket, Query, Redirect};
+
+fn crossing(from: u16, to: u16, kind: samepath_dataplane::wire::tunnel::TunnelKind) -> Crossing {
+    Crossing { from, to, kind }
+}
+
+fn roles(cluster: &mut Cluster) -> Vec<Option<(Role, u16, u32)>> {
+    (1..=3)
+        .map(|id| {
+            let sessions = cluster.sessions(id);
+            assert!(sessions.len() <= 1, "one flow, one session");
+            sessions.first().map(|one| (one.role, one.owner.0, one.generation.0))
+        })
+        .collect()
+}
+
+#[test]
+fn first_packet_goes_to_the_director_and_back_and_the_ingress_owns() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(1, 2, Query), crossing(2, 1, FirstPacket)]);
+    assert_eq!(cluster.delivered.len(), 1);
+    assert_eq!((cluster.delivered[0].0, cluster.delivered[0].1), (1, OUTSIDE));
+    assert_eq!(
+        roles(&mut cluster),
+        [Some((Role::Owner, 1, 1)), Some((Role::Backup, 1, 1)), Some((Role::Backup, 1, 1))]
+    );
+    cluster.check_accounts();
+}
+
+#[test]
+fn a_reply_before_the_backup_goes_by_the_director_to_the_owner() {
+    let mut cluster = Cluster::new();
+    cluster.replication = false;
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+    cluster.settle();
+    cluster.crossings.clear();
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(3, 2, Query), crossing(2, 1, Redirect)]);
+    assert_eq!(
+        (cluster.delivered[1].0, cluster.delivered[1].1),
+        (1, INSIDE),
+        "the Owner sends it to the client"
+    );
+    assert_eq!(roles(&mut cluster), [Some((Role::Owner, 1, 1)), Some((Role::Claim, 1, 1)), None]);
+    cluster.check_accounts();
+}
+
+#[test]
+fn with_the_backup_in_place_a_reply_goes_straight_to_the_owner() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+    cluster.settle();
+    cluster.crossings.clear();
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(3, 1, Redirect)]);
+    let owned = cluster.sessions(1);
+    assert!(matches!(owned[0].state, State::TcpSynRecv | State::TcpEstablished));
+    cluster.check_accounts();
+}
+
+#[test]
+fn a_tunnelled_packet_is_forwarded_as_it_arrived_but_for_ttl_and_link_addresses() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    let sent = udp((client, 1000), (server, 53));
+    cluster.arrive(1, INSIDE, &sent);
+    cluster.settle();
+    let got = &cluster.delivered[0].2;
+    assert_eq!(got[14..22], sent[14..22]);
+    assert_eq!(got[22], sent[22] - 1, "TTL");
+    assert_eq!(got[26..], sent[26..]);
+}
+
+#[test]
+fn simultaneous_first_packets_from_both_ends_get_one_owner() {
+    let mut cluster = Cluster::new();
+    for nth in 0..200 {
+        let (client, server) = hosts(1 + nth as u16 % 3, nth);
+        cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+        cluster.arrive(3, OUTSIDE, &udp((server, 53), (client, 1000)));
+        cluster.arrive(2, INSIDE, &udp((client, 1000), (server, 53)));
+    }
+    cluster.settle();
+    assert_eq!(cluster.delivered.len(), 600, "no packet is lost");
+    let owners: usize =
+        (1..=3).map(|id| cluster.sessions(id).iter().filter(|one| one.role == Role::Owner).count()).sum();
+    assert_eq!(owners, 200);
+    cluster.check_accounts();
+}
+
+#[test]
+fn aggregation_off_drops_the_stray_reply_and_says_why() {
+    let mut cluster = Cluster::new();
+    cluster.set_aggregation(false);
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [], "off costs nothing");
+    assert_eq!(cluster.drops(3, DropReason::NoSession), 1);
+    assert_eq!(roles(&mut cluster), [Some((Role::Owner, 1, 1)), None, None]);
+    cluster.set_aggregation(true);
+    assert_eq!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "switched on, Owners tell what they have");
+    cluster.check_accounts();
+}
+
+#[test]
+fn a_segment_nobody_knows_is_no_first_packet() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 100, 7));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(1, 2, Query)]);
+    assert_eq!(cluster.drops(2, DropReason::NoSession), 1);
+    assert_eq!(roles(&mut cluster), [None, None, None]);
+    cluster.check_accounts();
+}
+
+#[test]
+fn the_ingress_takes_over_when_the_owner_dies_and_generations_rise() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+    cluster.settle();
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+    cluster.settle();
+    cluster.set_live(&[2, 3]);
+    cluster.delivered.clear();
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), ACK, 501, 101));
+    cluster.settle();
+    assert_eq!(cluster.delivered.len(), 1, "the flow goes on");
+    let now = cluster.sessions(3);
+    assert_eq!((now[0].role, now[0].owner, now[0].generation), (Role::Owner, NodeId(3), Generation(2)));
+    assert_eq!(now[0].state, State::TcpEstablished);
+    let backup = cluster.sessions(2);
+    assert_eq!(
+        (backup[0].role, backup[0].owner, backup[0].generation),
+        (Role::Backup, NodeId(3), Generation(2))
+    );
+    assert_eq!(cluster.node(3).counters.takeovers.get(), 1);
+}
+
+#[test]
+fn a_claim_is_asked_about_and_forgotten_only_when_the_owner_denies_it() {
+    let mut cluster = Cluster::new();
+    cluster.replication = false;
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+    cluster.settle();
+    cluster.pass(3_600_000);
+    assert_eq!(cluster.sessions(1), [], "the Owner aged its session");
+    assert_eq!(cluster.sessions(2).len(), 1, "cut off from its Owner a claim does not lapse");
+    cluster.replication = true;
+    cluster.pass(31_000);
+    assert_eq!(cluster.sessions(2), [], "the Owner denied it");
+}
+
+#[test]
+fn only_the_owner_ages_and_its_delete_ends_the_backups() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+    cluster.settle();
+    for _ in 0..10 {
+        cluster.pass(20_000);
+        cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+        cluster.settle();
+    }
+    assert_eq!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "kept though it saw no packet for 200 s");
+    cluster.pass(32_000);
+    assert_eq!(roles(&mut cluster), [None, None, None]);
+}
+
+#[test]
+fn two_owners_that_meet_are_settled_by_generation_then_node_id() {
+    let mut cluster = Cluster::new();
+    cluster.replication = false;
+    let (client, server) = hosts(2, 0);
+    // Both sides of a partition own the flow.
+    cluster.set_aggregation(false);
+    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+    cluster.arrive(3, OUTSIDE, &udp((server, 53), (client, 1000)));
+    cluster.settle();
+    cluster.replication = true;
+    cluster.set_aggregation(true);
+    let after = roles(&mut cluster);
+    assert_eq!(after[0], Some((Role::Backup, 3, 1)), "the lower node id lost");
+    assert_eq!(after[2], Some((Role::Owner, 3, 1)));
+    cluster.crossings.clear();
+    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(1, 3, Redirect)], "the loser forwards");
+    assert_eq!(cluster.node(1).counters.conflicts_lost.get(), 1);
+}

@@ -1,0 +1,233 @@
+//! Starting, stopping and asking the nodes of a bed.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::plan::{self, CLUSTER_ID, Family, NODES};
+use super::{Bed, Service};
+use crate::cli::{Cli, Session, Stats};
+use crate::node::Node;
+use crate::{artifacts, program, wait};
+
+/// How long the nodes may take to see each other as members.
+const MEMBERS: Duration = Duration::from_secs(20);
+
+impl Bed {
+    /// Makes the cluster's keys, once.
+    pub fn make_keys(&self) -> Result<()> {
+        if self.keys.exists() {
+            return Ok(());
+        }
+        let samepath = artifacts::samepath()?;
+        program::run(Command::new(&samepath).args(["keys", "init"]).arg(&self.keys))?;
+        for number in 1..=NODES {
+            let mut issue = Command::new(&samepath);
+            issue.args(["keys", "issue"]).arg(&self.keys);
+            program::run(issue.args(["--node", &number.to_string()]))?;
+        }
+        Ok(())
+    }
+
+    /// All flags of `samepath run` for a node of this bed, each followed by its value. Flags in `extra`
+    /// (each followed by its value) take the place of those of the same name.
+    pub fn flags(&self, number: u8, extra: &[&str]) -> Vec<OsString> {
+        let family = self.shape.cluster_family;
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: OsString| {
+            if !extra.contains(&name) {
+                flags.extend([name.into(), value]);
+            }
+        };
+        flag("--node-id", number.to_string().into());
+        flag("--cluster-id", CLUSTER_ID.to_string().into());
+        flag("--data", "inside=inside".into());
+        flag("--data", "outside=outside".into());
+        flag("--cluster-link", "cluster".into());
+        flag("--cluster-address", plan::cluster_address(family, number).to_string().into());
+        for peer in (1..=NODES).filter(|&peer| peer != number) {
+            flag("--peer", format!("{peer}={}", plan::cluster_address(family, peer)).into());
+        }
+        flag("--keys", self.keys.clone().into());
+        flag("--workers", self.shape.workers.to_string().into());
+        flag("--xdp-mode", "native".into());
+        flag("--control-socket", self.socket(number).into());
+        flags.extend(extra.iter().map(Into::into));
+        flags
+    }
+
+    /// Starts a node with [`Bed::flags`] and waits until it is ready.
+    pub fn start_node(&mut self, number: u8, extra: &[&str]) -> Result<()> {
+        self.launch_node(number, extra)?;
+        self.wait_ready(number)
+    }
+
+    /// Waits until a launched node is ready.
+    pub fn wait_ready(&mut self, number: u8) -> Result<()> {
+        self.node_mut(number)?.wait_ready().with_context(|| format!("node {number}"))?;
+        self.node_mut(number)?.received_before = Some(self.open_books(number)?);
+        Ok(())
+    }
+
+    /// Starts a node and does not wait.
+    pub fn launch_node(&mut self, number: u8, extra: &[&str]) -> Result<()> {
+        self.make_keys()?;
+        let service = self.spawn_samepath(number, extra)?;
+        let node = Node::new(service, &self.socket(number))?;
+        self.nodes[usize::from(number) - 1] = Some(node);
+        Ok(())
+    }
+
+    /// Starts all nodes with the same extra flags and waits until each is ready and sees all members.
+    pub fn start_nodes(&mut self, extra: &[&str]) -> Result<()> {
+        for number in 1..=NODES {
+            self.launch_node(number, extra)?;
+        }
+        for number in 1..=NODES {
+            self.wait_ready(number)?;
+        }
+        self.wait_members(NODES)
+    }
+
+    /// Waits until every running node counts `count` live members.
+    pub fn wait_members(&self, count: u8) -> Result<()> {
+        for number in self.running() {
+            wait::until_true(&format!("node {number} sees {count} members"), MEMBERS, || {
+                let live = self.live_members(number)?;
+                ensure!(live.len() == usize::from(count), "it sees {live:?}");
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Starts `samepath run` in a node's namespace without taking charge, for tests that expect it to fail.
+    pub fn spawn_samepath(&self, number: u8, extra: &[&str]) -> Result<Service> {
+        let mut command = self.node_namespace(number).command(artifacts::samepath()?);
+        command.arg("run").args(self.flags(number, extra));
+        self.start_service(&format!("node{number}"), &mut command)
+    }
+
+    /// Folder of the cluster's keys.
+    pub fn keys(&self) -> &std::path::Path {
+        &self.keys
+    }
+
+    /// Path of a node's operator socket.
+    pub fn socket(&self, number: u8) -> std::path::PathBuf {
+        self.runtime.join(format!("n{number}.sock"))
+    }
+
+    /// SIGTERM to a node; how it ended.
+    pub fn stop_node(&mut self, number: u8) -> Result<ExitStatus> {
+        let mut node = self.take_node(number)?;
+        node.stop().with_context(|| format!("node {number}"))
+    }
+
+    /// SIGTERM to all running nodes; each must end with 0.
+    pub fn stop_nodes(&mut self) -> Result<()> {
+        for number in self.running() {
+            let status = self.stop_node(number)?;
+            ensure!(status.success(), "node {number} ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to a node.
+    pub fn kill_node(&mut self, number: u8) -> Result<()> {
+        self.take_node(number)?.kill()
+    }
+
+    /// Numbers of the nodes that were started and not stopped.
+    pub fn running(&self) -> Vec<u8> {
+        (1..=NODES).filter(|&number| self.nodes[usize::from(number) - 1].is_some()).collect()
+    }
+
+    /// `samepath stats` of a node.
+    pub fn stats(&self, number: u8) -> Result<Stats> {
+        self.cli(number)?.json(&["stats"])
+    }
+
+    /// `samepath sessions` of a node.
+    pub fn sessions(&self, number: u8) -> Result<Vec<Session>> {
+        let mut answer: Value = self.cli(number)?.json(&["sessions"])?;
+        Ok(serde_json::from_value(answer["sessions"].take())?)
+    }
+
+    /// `samepath status` of a node.
+    pub fn status(&self, number: u8) -> Result<Value> {
+        self.cli(number)?.json(&["status"])
+    }
+
+    /// `samepath members` of a node.
+    pub fn members(&self, number: u8) -> Result<Value> {
+        self.cli(number)?.json(&["members"])
+    }
+
+    /// `samepath aggregation on|off` on all running nodes.
+    pub fn set_aggregation(&self, on: bool) -> Result<()> {
+        let word = if on { "on" } else { "off" };
+        self.running()
+            .into_iter()
+            .try_for_each(|number| self.cli(number)?.run(&["aggregation", word]).map(drop))
+    }
+
+    /// The first pair of client and server address whose Director is `node`, as the nodes say it.
+    pub fn director_on(&self, node: u8, family: Family) -> Result<(IpAddr, IpAddr)> {
+        let asked = *self.running().first().context("no node runs")?;
+        for client in 0..self.shape.addresses {
+            for server in 0..self.shape.addresses {
+                let pair = (plan::client(family, client), plan::server(family, server));
+                if self.director(asked, pair.0, pair.1)? == node {
+                    return Ok(pair);
+                }
+            }
+        }
+        bail!("none of the bed's address pairs has its Director on node {node}")
+    }
+
+    /// The Director of a pair of addresses, as `asked` says it.
+    pub fn director(&self, asked: u8, source: IpAddr, destination: IpAddr) -> Result<u8> {
+        let pair = [source.to_string(), destination.to_string()];
+        let answer: Value = self.cli(asked)?.json(&["director", &pair[0], &pair[1]])?;
+        let number = answer["director"].as_u64().context("no director in the answer")?;
+        Ok(u8::try_from(number)?)
+    }
+
+    /// A running node's command line.
+    pub fn cli(&self, number: u8) -> Result<&Cli> {
+        let node = self.nodes[usize::from(number) - 1].as_ref();
+        Ok(node.with_context(|| format!("node {number} does not run"))?.cli())
+    }
+
+    /// See [`Node::received_before`].
+    pub(super) fn books(&self, number: u8) -> Result<u64> {
+        let node = self.nodes[usize::from(number) - 1].as_ref();
+        let opened = node.and_then(|node| node.received_before);
+        opened.with_context(|| format!("node {number} never became ready"))
+    }
+
+    fn live_members(&self, number: u8) -> Result<Vec<u64>> {
+        let answer = self.members(number)?;
+        let members = answer["members"].as_array().context("no members in the answer")?;
+        Ok(members
+            .iter()
+            .filter(|member| member["live"] == Value::Bool(true))
+            .filter_map(|member| member["node"].as_u64())
+            .collect())
+    }
+
+    fn node_mut(&mut self, number: u8) -> Result<&mut Node> {
+        let node = self.nodes[usize::from(number) - 1].as_mut();
+        node.with_context(|| format!("node {number} does not run"))
+    }
+
+    fn take_node(&mut self, number: u8) -> Result<Node> {
+        let node = self.nodes[usize::from(number) - 1].take();
+        node.with_context(|| format!("node {number} does not run"))
+    }
+}

@@ -1,0 +1,44 @@
+//! Which way packets go: the routers' routes, changeable at run time.
+
+use anyhow::Result;
+
+use super::Bed;
+use super::plan::{self, CLIENTS, Family, NODE, NODES, SERVERS};
+
+impl Bed {
+    /// Packets towards the server pass this node from now on.
+    pub fn forward_via(&self, node: u8) -> Result<()> {
+        self.router_a().ip(&route(SERVERS, plan::inside, &[node]))
+    }
+
+    /// Packets towards the client pass this node from now on.
+    pub fn return_via(&self, node: u8) -> Result<()> {
+        self.router_b().ip(&route(CLIENTS, plan::outside, &[node]))
+    }
+
+    /// Packets towards the server spread over all nodes from now on, by addresses and ports (ECMP).
+    pub fn forward_spread(&self) -> Result<()> {
+        self.router_a().ip(&route(SERVERS, plan::inside, &all()))
+    }
+
+    /// Packets towards the client spread over all nodes from now on, by addresses and ports (ECMP).
+    pub fn return_spread(&self) -> Result<()> {
+        self.router_b().ip(&route(CLIENTS, plan::outside, &all()))
+    }
+}
+
+fn all() -> Vec<u8> {
+    (1..=NODES).collect()
+}
+
+fn route(to: plan::Subnet, link_to: fn(u8) -> plan::Subnet, nodes: &[u8]) -> String {
+    let mut lines = String::new();
+    for family in Family::BOTH {
+        lines += &format!("route replace {}", to.network(family));
+        for &node in nodes {
+            lines += &format!(" nexthop via {}", link_to(node).host(family, NODE));
+        }
+        lines += "\n";
+    }
+    lines
+}

@@ -1,0 +1,176 @@
+//! What `samepath … --json` says, typed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::{artifacts, program};
+
+/// The command line of one running node.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    binary: PathBuf,
+    socket: PathBuf,
+}
+
+impl Cli {
+    /// For the node that listens on `socket`.
+    pub fn new(socket: &Path) -> Result<Self> {
+        Ok(Self { binary: artifacts::samepath()?, socket: socket.to_owned() })
+    }
+
+    /// Runs `samepath <arguments>` against the node; its standard output.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--control-socket").arg(&self.socket);
+        program::run(&mut command)
+    }
+
+    /// [`Cli::run`] with `--json`, read as `T`.
+    pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
+        let mut with_json = arguments.to_vec();
+        with_json.push("--json");
+        let text = self.run(&with_json)?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("`samepath {}` answered: {text:.2000}", with_json.join(" ")))
+    }
+}
+
+/// `samepath stats`.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Stats {
+    /// Packets taken from the rings.
+    pub rx: u64,
+    /// Packets given to the rings.
+    pub tx: u64,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Verdicts by name.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Tunnel packets by kind.
+    pub tunnel: Tunnel,
+    /// Sessions by role.
+    pub sessions: Roles,
+    /// Where the UMEM's frames are.
+    pub frames: Frames,
+    /// Replication towards each peer, by node number.
+    pub replication: BTreeMap<String, Replication>,
+    /// Packets the node made itself and sent (part of `tx`).
+    pub originated: u64,
+    /// Frames the XDP program saw, by outcome.
+    pub xdp: BTreeMap<String, u64>,
+    /// What the kernel could not put into or take from the rings.
+    pub rings: Rings,
+    /// Signs of life between peers.
+    pub hello: Hello,
+    /// Packets waiting for a neighbour.
+    pub held: u64,
+}
+
+/// What the kernel could not put into or take from the rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of XDP_STATISTICS")]
+pub struct Rings {
+    pub rx_dropped: u64,
+    pub rx_ring_full: u64,
+    pub fill_empty: u64,
+    pub tx_invalid: u64,
+}
+
+/// Signs of life between peers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Hello {
+    pub rx: u64,
+    pub tx: u64,
+}
+
+/// Tunnel packets by kind and way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Tunnel {
+    pub query_tx: u64,
+    pub query_rx: u64,
+    pub first_packet_tx: u64,
+    pub first_packet_rx: u64,
+    pub redirect_tx: u64,
+    pub redirect_rx: u64,
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// Sessions by role, and what became of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Roles {
+    pub owner: u64,
+    pub backup: u64,
+    pub claim: u64,
+    pub created: u64,
+    pub claims_granted: u64,
+    pub takeovers: u64,
+    pub conflicts_lost: u64,
+}
+
+/// Where the UMEM's frames are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Frames {
+    pub total: u64,
+    pub free: u64,
+    pub kernel: u64,
+    pub hand: u64,
+}
+
+/// Replication towards one peer.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Replication {
+    pub sent: u64,
+    pub acked: u64,
+    pub lag_records: u64,
+    pub lag_ms: u64,
+    pub dirty: u64,
+    pub resent: u64,
+}
+
+/// One line of `samepath sessions`.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Session {
+    pub proto: String,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub sport: u16,
+    pub dport: u16,
+    pub vlan: u16,
+    pub state: String,
+    pub role: String,
+    pub owner: u16,
+    pub generation: u32,
+    pub age_s: u64,
+    pub timeout_s: u64,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// Packets dropped for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.drops.values().sum()
+    }
+
+    /// Frames with one outcome in the XDP program.
+    pub fn xdp_outcome(&self, name: &str) -> u64 {
+        self.xdp.get(name).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for one reason.
+    pub fn dropped_for(&self, reason: &str) -> u64 {
+        self.drops.get(reason).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,105 @@
+//! Many real connections over the split path while no backup can exist.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bed::plan::{self, Family, NODES};
+use crate::bed::{Bed, Service};
+use crate::traffic::Tally;
+use crate::{artifacts, program, wait};
+
+/// Port of the answering server.
+const PORT: u16 = 7000;
+
+/// Server addresses that are asked, per IP version; clients use all of theirs.
+const SERVERS: u8 = 4;
+
+/// The answering server, on several addresses of both IP versions. Ends when dropped.
+#[derive(Debug)]
+pub struct Answering {
+    _service: Service,
+}
+
+/// Starts the server.
+pub fn serve(bed: &Bed) -> Result<Answering> {
+    let mut command = bed.server().command(artifacts::sibling("samepath-traffic")?);
+    command.args(["serve", "--port", &PORT.to_string()]);
+    for family in Family::BOTH {
+        for index in 0..SERVERS {
+            command.args(["--address", &plan::server(family, index).to_string()]);
+        }
+    }
+    let service = bed.start_service("answering-server", &mut command)?;
+    wait::until_true("the server is ready", Duration::from_secs(10), || {
+        Ok(service.output().contains("ready"))
+    })?;
+    Ok(Answering { _service: service })
+}
+
+/// `count` TCP connections and `count` UDP exchanges, half of each over IPv4 and half over IPv6, over
+/// address pairs whose Directors are all nodes. None may fail, none may meet a reset, nothing may be dropped
+/// for want of state or by the window check.
+pub fn exchange(bed: &Bed, count: usize) -> Result<()> {
+    let resets_before = resets(bed)?;
+    for family in Family::BOTH {
+        for what in ["tcp", "udp"] {
+            let tally = ask(bed, what, family, count / 2)?;
+            ensure!(
+                (tally.ok, tally.failed, tally.resets) == ((count / 2) as u64, 0, 0),
+                "{what} over {family:?}: {tally:?}; drops: {}",
+                drops(bed)?
+            );
+        }
+    }
+    let resets = resets(bed)? - resets_before;
+    ensure!(resets == 0, "the hosts sent {resets} TCP resets");
+    for number in bed.running() {
+        let stats = bed.stats(number)?;
+        for reason in ["no_session", "tcp_window", "tcp_flags"] {
+            let dropped = stats.dropped_for(reason);
+            ensure!(dropped == 0, "node {number} dropped {dropped} packets for {reason}");
+        }
+    }
+    Ok(())
+}
+
+fn ask(bed: &Bed, what: &str, family: Family, count: usize) -> Result<Tally> {
+    let mut command = bed.client().command(artifacts::sibling("samepath-traffic")?);
+    command.args([what, "--at-once", "16", "--patience", "15", "--count", &count.to_string()]);
+    for index in 0..SERVERS {
+        let to = SocketAddr::new(plan::server(family, index), PORT);
+        command.args(["--to", &to.to_string()]);
+    }
+    for index in 0..bed.shape().addresses {
+        command.args(["--from", &plan::client(family, index).to_string()]);
+    }
+    let said = program::run(&mut command)?;
+    serde_json::from_str(&said).with_context(|| format!("samepath-traffic said {said}"))
+}
+
+/// TCP resets that client and server have sent so far (`Tcp: OutRsts`, RFC 4022).
+fn resets(bed: &Bed) -> Result<u64> {
+    [bed.client(), bed.server()].into_iter().map(|host| host.enter(tcp_resets_sent)).sum()
+}
+
+fn tcp_resets_sent() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let names = lines.next().context("no Tcp names in /proc/net/snmp")?.split(' ');
+    let values = lines.next().context("no Tcp values in /proc/net/snmp")?.split(' ');
+    let found = names.zip(values).find(|(name, _)| *name == "OutRsts");
+    Ok(found.context("no OutRsts in /proc/net/snmp")?.1.parse()?)
+}
+
+/// What every node dropped, for a failure's message.
+fn drops(bed: &Bed) -> Result<String> {
+    let mut all = String::new();
+    for number in 1..=NODES {
+        let mut drops = bed.stats(number)?.drops;
+        drops.retain(|_, count| *count > 0);
+        all += &format!("node {number} {drops:?} ");
+    }
+    Ok(all)
+}

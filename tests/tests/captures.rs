@@ -1,0 +1,102 @@
+//! Captures nobody here wrote, through our parser, etherparse and the XDP program.
+
+#[path = "captures/agreement.rs"]
+mod agreement;
+#[path = "captures/files.rs"]
+mod files;
+#[path = "captures/oracle.rs"]
+mod oracle;
+#[path = "captures/steering.rs"]
+mod steering;
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::Result;
+use samepath_dataplane::wire::flow_hash::FlowHasher;
+
+use agreement::Difference;
+use files::Totals;
+use steering::Twins;
+
+/// Disagreements shown before the rest is only counted.
+const SHOWN: usize = 25;
+
+/// Disagreements without a reason.
+#[derive(Default)]
+struct Disagreements {
+    count: usize,
+    shown: Vec<String>,
+}
+
+impl Disagreements {
+    fn note(&mut self, file: &str, number: usize, text: &str) {
+        self.count += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push(format!("{file} frame {number}: {text}"));
+        }
+    }
+
+    fn check(&self) {
+        assert!(
+            self.count == 0,
+            "{} frames disagree, the first of them:\n{}",
+            self.count,
+            self.shown.join("\n")
+        );
+    }
+}
+
+fn print(totals: &Totals) {
+    let other: usize = totals.other_files.values().sum();
+    println!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files);
+    println!(
+        "skipped: {other} files of other link types {:?}, {} frames of others, {} files without frames",
+        totals.other_files, totals.other_frames, totals.empty_files
+    );
+    for broken in &totals.broken_files {
+        println!("read up to an error: {broken}");
+    }
+}
+
+#[test]
+fn parser_agrees_with_etherparse() -> Result<()> {
+    let Some(folder) = files::folder("parser_agrees_with_etherparse") else { return Ok(()) };
+    let hasher = FlowHasher::new(1);
+    let mut differences: BTreeMap<Difference, usize> = BTreeMap::new();
+    let mut disagreements = Disagreements::default();
+    let totals =
+        files::each_frame(&folder, |file, number, frame| match agreement::compare(frame, &hasher) {
+            Ok(None) => {}
+            Ok(Some(difference)) => *differences.entry(difference).or_default() += 1,
+            Err(text) => disagreements.note(file, number, &text),
+        })?;
+    print(&totals);
+    for (difference, count) in &differences {
+        println!("{count:>6} {difference:?}: {}", difference.reason());
+    }
+    disagreements.check();
+    assert!(totals.frames > 0, "no Ethernet frame in {}", folder.display());
+    Ok(())
+}
+
+#[test]
+fn xdp_program_agrees_with_its_twin() -> Result<()> {
+    let Some(folder) = files::folder("xdp_program_agrees_with_its_twin") else { return Ok(()) };
+    let mut twins = Twins::load()?;
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    let mut repeated = 0;
+    let mut disagreements = Disagreements::default();
+    let totals = files::each_frame(&folder, |file, number, frame| {
+        if !seen.insert(frame.to_vec()) {
+            repeated += 1;
+        } else if let Err(text) = twins.compare(frame) {
+            disagreements.note(file, number, &text);
+        }
+    })?;
+    print(&totals);
+    println!("skipped: {} frames the kernel's test-run is too small for", twins.untestable);
+    println!("{repeated} frames equal to an earlier one; outcomes {:?}", twins.outcomes);
+    disagreements.check();
+    assert!(twins.outcomes.values().sum::<usize>() > 0, "no frame in {}", folder.display());
+    Ok(())
+}

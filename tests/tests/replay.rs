@@ -1,0 +1,157 @@
+//! Captures nobody here wrote, sent into a data interface and into the cluster link of a running node:
+//! it goes on, and every frame is counted.
+
+#[path = "captures/files.rs"]
+mod files;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use samepath_tests::bed::plan::{self, CLUSTER_ID, End, Family, TUNNEL_PORT};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::frame::Way;
+use samepath_tests::link;
+use samepath_tests::raw_port::RawPort;
+use samepath_tests::wait;
+
+/// Frames sent before the interface is asked whether all arrived; a veth's ring has 256 entries.
+const CHUNK: usize = 128;
+
+/// The shortest frame the kernel lets out: an Ethernet header.
+const SHORTEST: usize = 14;
+
+/// One way into node 1.
+struct Inlet<'a> {
+    bed: &'a Bed,
+    interface: &'static str,
+    /// Largest frame the link carries, Ethernet header included.
+    longest: usize,
+    port: RawPort,
+    sent: u64,
+    received_before: u64,
+    too_long: usize,
+    too_short: usize,
+}
+
+impl<'a> Inlet<'a> {
+    fn open(bed: &'a Bed, interface: &'static str) -> Result<Self> {
+        let (port, longest) = match interface {
+            "inside" => (RawPort::open(bed.router_a(), "n1")?, 1514),
+            _ => (RawPort::open(bed.switch(), "n1")?, plan::CLUSTER_MTU as usize + 14),
+        };
+        let received_before = link::counters(bed.node_namespace(1), interface)?.rx_packets;
+        let (sent, too_long, too_short) = (0, 0, 0);
+        Ok(Self { bed, interface, longest, port, sent, received_before, too_long, too_short })
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<()> {
+        if frame.len() > self.longest {
+            self.too_long += 1;
+        } else if frame.len() < SHORTEST {
+            self.too_short += 1;
+        } else {
+            self.port.send(frame)?;
+            self.sent += 1;
+            if self.sent.is_multiple_of(CHUNK as u64) {
+                self.wait_arrived()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_arrived(&self) -> Result<()> {
+        wait::until_true("the replayed frames arrive", Duration::from_secs(10), || {
+            let counters = link::counters(self.bed.node_namespace(1), self.interface)?;
+            let arrived = counters.rx_packets - self.received_before;
+            ensure!(arrived >= self.sent, "{arrived} of {} arrived", self.sent);
+            Ok(true)
+        })
+    }
+
+    fn close(self) -> Result<()> {
+        self.wait_arrived()?;
+        println!(
+            "{}: {} frames sent, {} too long for the link, {} too short to send",
+            self.interface, self.sent, self.too_long, self.too_short
+        );
+        ensure!(self.sent > 1000, "too few frames to mean anything");
+        Ok(())
+    }
+}
+
+/// The frame as if it were meant for this interface.
+fn addressed_to(frame: &[u8], end: End) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame.len() >= SHORTEST {
+        frame[..6].copy_from_slice(&end.mac());
+    }
+    frame
+}
+
+/// The frame inside a tunnel packet from node 2 to node 1, whose tag nobody made.
+fn tunnelled(frame: &[u8], kind: u8) -> Result<Vec<u8>> {
+    let ends = |node| SocketAddr::new(plan::cluster_address(Family::V4, node), TUNNEL_PORT);
+    let way = Way {
+        from: End::Cluster(2),
+        to: End::Cluster(1),
+        vlan: None,
+        source: (ends(2).ip(), 50_000),
+        destination: (ends(1).ip(), TUNNEL_PORT),
+    };
+    let mut payload = vec![0x08, 0, 0x65, 0x58];
+    payload.extend_from_slice(&(CLUSTER_ID << 8).to_be_bytes());
+    payload.extend_from_slice(&[0xff, 0x53, 0x01, 0x07]);
+    let mut option = [0; 28];
+    (option[0], option[1], option[2], option[17]) = (1, kind, 1, 2);
+    payload.extend_from_slice(&option);
+    payload.extend_from_slice(frame);
+    way.udp(&payload)
+}
+
+#[test]
+fn a_running_node_stands_every_capture_and_counts_every_frame() -> Result<()> {
+    let Some(folder) = files::folder("replay into a running node") else { return Ok(()) };
+    let mut bed = Bed::new("replay", Shape::default())?;
+    bed.start_nodes(&[])?;
+    let mut data = Inlet::open(&bed, "inside")?;
+    let mut cluster = Inlet::open(&bed, "cluster")?;
+    let mut outcome = Ok(());
+    let totals = files::each_frame(&folder, |name, number, frame| {
+        if outcome.is_ok() {
+            outcome = replay(&mut data, &mut cluster, frame)
+                .map_err(|error| error.context(format!("{name} frame {number}")));
+        }
+    })?;
+    outcome?;
+    print(&totals);
+    data.close()?;
+    cluster.close()?;
+    let stats = bed.stats(1)?;
+    println!("drops: {:?}", stats.drops.iter().filter(|(_, n)| **n > 0).collect::<Vec<_>>());
+    ensure!(stats.dropped_for("tunnel_tag") > 1000, "forged tunnel packets did not get that far");
+    for node in bed.running() {
+        ensure!(bed.status(node)?["ready"] == true, "node {node} is not ready any more");
+    }
+    bed.wait_members(plan::NODES)?;
+    bed.finish()
+}
+
+fn replay(data: &mut Inlet<'_>, cluster: &mut Inlet<'_>, frame: &[u8]) -> Result<()> {
+    data.send(frame)?;
+    data.send(&addressed_to(frame, End::Inside(1)))?;
+    cluster.send(&addressed_to(frame, End::Cluster(1)))?;
+    // Query, FirstPacket, Redirect and Hello in turn.
+    let kind = 1 + (data.sent % 4) as u8;
+    cluster.send(&tunnelled(frame, kind)?)
+}
+
+fn print(totals: &files::Totals) {
+    println!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files);
+    println!(
+        "skipped: files of other link types {:?}, {} frames of others; read up to an error: {}",
+        totals.other_files,
+        totals.other_frames,
+        totals.broken_files.len()
+    );
+}
