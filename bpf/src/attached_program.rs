@@ -47,18 +47,18 @@ pub fn attached_program(ifindex: u32) -> io::Result<Option<AttachedProgram>> {
     let Some((id, mode)) = by_mode.into_iter().find(|(id, _)| *id != 0) else {
         return Ok(None);
     };
-    let name = match Program::fd_from_id(id).map_err(os_error) {
+    let name = match Program::fd_from_id(id) {
         Ok(program) => program_name(program.as_fd())?,
         // It went away since.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io::Error::other(error.to_string())),
     };
     Ok(Some(AttachedProgram { id, name, mode, link: link_of(ifindex, id) }))
 }
 
 /// Takes `program`, which no bpf_link may hold, off interface `ifindex`; fails if another one is there now.
 pub(crate) fn detach_program(ifindex: u32, program: &AttachedProgram) -> io::Result<()> {
-    let held = Program::fd_from_id(program.id).map_err(os_error)?;
+    let held = Program::fd_from_id(program.id).map_err(|error| io::Error::other(error.to_string()))?;
     let options = libbpf_sys::bpf_xdp_attach_opts {
         sz: size_of::<libbpf_sys::bpf_xdp_attach_opts>() as _,
         old_prog_fd: held.as_raw_fd(),
@@ -94,16 +94,4 @@ fn program_name(program: BorrowedFd<'_>) -> io::Result<String> {
     let bytes: Vec<u8> = info.name.iter().map(|byte| *byte as u8).collect();
     Ok(CStr::from_bytes_until_nul(&bytes)
         .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()))
-}
-
-/// The system's error number in a libbpf error, as far as it has one.
-pub(crate) fn os_error(error: libbpf_rs::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = source {
-        if let Some(code) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return io::Error::from_raw_os_error(code);
-        }
-        source = cause.source();
-    }
-    io::Error::other(error.to_string())
 }

@@ -19,13 +19,12 @@ pub enum SteeringError {
     },
     /// The kernel refused the program for another reason.
     #[error(
-        "the kernel does not load the XDP program ({source}): samepath needs Linux 6.1 or later with BPF{detail}"
+        "the kernel does not load the XDP program ({reason}): samepath needs Linux 6.1 or later \
+         with BPF and its JIT"
     )]
     Load {
-        /// What libbpf said about it, with a leading separator, or empty.
-        detail: String,
-        /// The system call's error.
-        source: io::Error,
+        /// What the kernel's verifier or libbpf said about it.
+        reason: String,
     },
     /// Name and index do not belong to an interface here.
     #[error(
@@ -167,7 +166,8 @@ pub enum SteeringError {
     },
     /// The kernel did not run the program on a given frame.
     #[error(
-        "the kernel does not test-run a frame of {length} bytes as received by interface {ifindex} ({source}): it takes 14 to about 3500 bytes and an existing interface"
+        "the kernel does not test-run a frame of {length} bytes as received by interface \
+         {ifindex} ({source}): it takes 14 to about 3500 bytes and an existing interface"
     )]
     TestRun {
         /// The frame's length.

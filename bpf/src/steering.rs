@@ -1,7 +1,6 @@
 //! The loaded program and what it knows: sockets, own addresses, peers, pass list.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -11,7 +10,6 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapMut};
 
 use crate::attach::Attachment;
-use crate::attached_program::os_error;
 use crate::error::SteeringError;
 use crate::layout::{
     MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, address_key, pass_key, port_value,
@@ -75,23 +73,17 @@ impl Steering {
     /// Loads the program into the kernel; nothing is attached yet.
     pub fn load(config: &SteeringConfig) -> Result<Self, SteeringError> {
         libbpf_print::capture();
-        let failed = |source: libbpf_rs::Error| match os_error(source) {
-            source if source.kind() == io::ErrorKind::PermissionDenied => {
-                SteeringError::NotPermitted { step: "load" }
-            }
-            source => SteeringError::Load { detail: libbpf_print::last(), source },
-        };
         // The skeleton borrows this one pointer for as long as it lives; leaking its 8 bytes per load spares a
         // struct that points into itself.
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = SteerSkelBuilder::default().open(storage).map_err(failed)?;
+        let mut open = SteerSkelBuilder::default().open(storage).map_err(load_error)?;
         if let Some(constants) = open.maps.rodata_data.as_mut() {
             constants.seed = config.seed;
             constants.on_crash = config.on_crash.action();
         }
         Ok(Self {
             attachments: Vec::new(),
-            skeleton: open.load().map_err(failed)?,
+            skeleton: open.load().map_err(load_error)?,
             on_crash: config.on_crash,
             one_test_run: Mutex::new(()),
             ports: Vec::new(),
@@ -184,6 +176,16 @@ impl Steering {
     }
 }
 
+/// The verifier says EACCES too, so only what failed before it was asked is a lack of privileges.
+fn load_error(source: libbpf_rs::Error) -> SteeringError {
+    let said = libbpf_print::said();
+    if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && said.verifier.is_none() {
+        return SteeringError::NotPermitted { step: "load" };
+    }
+    let reason = said.verifier.or(said.first).unwrap_or_else(|| source.to_string());
+    SteeringError::Load { reason }
+}
+
 fn within(wanted: usize, limit: usize, what: &'static str) -> Result<(), SteeringError> {
     if wanted <= limit { Ok(()) } else { Err(SteeringError::TooMany { what, wanted, limit }) }
 }
@@ -214,3 +216,9 @@ fn make_equal<const N: usize>(
     }
     Ok(())
 }
+
+/// Control may load on one thread and register sockets on another.
+const _: () = {
+    const fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<Steering>();
+};

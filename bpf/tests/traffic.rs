@@ -87,31 +87,35 @@ fn test_run_says_what_it_cannot_do() {
 
 #[test]
 fn every_frame_counts_once() {
-    in_namespace(|| {
-        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
-        let left = veth("");
-        let right = RawSocket::open(index_of("right"));
-        let mut steering = load(OnCrash::Closed);
-        steering.attach(port("left", left, PortRole::Data), XdpMode::Native, false).unwrap();
-        let steered = frame4(&ipv4(6, &TCP));
-        let mut other = steered.clone();
-        other[5] ^= 0xff;
-        let mut malformed = steered.clone();
-        malformed[14] = 0x44;
-        let arp = ethernet(&[&[8, 6][..], &[0; 46]].concat());
-        for _ in 0..100 {
-            for frame in [&steered, &other, &malformed, &arp] {
-                right.send(frame);
-            }
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        in_namespace(|| count_frames(mode));
+    }
+}
+
+fn count_frames(mode: XdpMode) {
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+    let left = veth("");
+    let right = RawSocket::open(index_of("right"));
+    let mut steering = load(OnCrash::Closed);
+    steering.attach(port("left", left, PortRole::Data), mode, false).unwrap();
+    let steered = frame4(&ipv4(6, &TCP));
+    let mut other = steered.clone();
+    other[5] ^= 0xff;
+    let mut malformed = steered.clone();
+    malformed[14] = 0x44;
+    let arp = ethernet(&[&[8, 6][..], &[0; 46]].concat());
+    for _ in 0..100 {
+        for frame in [&steered, &other, &malformed, &arp] {
+            right.send(frame);
         }
-        let sum = || steering.counters().unwrap().iter().map(|(_, count)| count).sum::<u64>();
-        eventually("all frames are counted", || sum() == 400);
-        for name in ["no_socket", "pass_other_host", "drop_malformed", "pass_not_ip"] {
-            assert_eq!(count(&steering, name), 100, "{name}");
-        }
-        let names: Vec<_> = steering.counters().unwrap().iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, OUTCOMES);
-    });
+    }
+    let sum = || steering.counters().unwrap().iter().map(|(_, count)| count).sum::<u64>();
+    eventually("all frames are counted", || sum() == 400);
+    for name in ["no_socket", "pass_other_host", "drop_malformed", "pass_not_ip"] {
+        assert_eq!(count(&steering, name), 100, "{name} in {mode} mode");
+    }
+    let names: Vec<_> = steering.counters().unwrap().iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, OUTCOMES);
 }
 
 #[test]

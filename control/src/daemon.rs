@@ -82,8 +82,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
+        // Before anything is attached, so that a signal while starting still stops in order.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         let mut node = Node::start(config).await?;
-        let outcome = node.serve().await;
+        let outcome = node.serve(terminate, interrupt).await;
         node.stop().await;
         outcome
     })
@@ -91,9 +94,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 impl Node {
     /// Carries messages until a signal comes.
-    async fn serve(&mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn serve(&mut self, mut terminate: Signal, mut interrupt: Signal) -> anyhow::Result<()> {
         tracing::info!(node = %self.config.node, workers = self.workers.count(), "samepath runs");
         let mut tick = BUSY_TICK;
         loop {

@@ -106,7 +106,9 @@ impl<I: Io> Worker<I> {
 
     /// Rewrites the Ethernet header, decrements TTL, sends.
     pub(crate) fn send_by_hop(&mut self, mut frame: I::Frame, layout: &Layout, hop: u32) {
-        let Some(hop) = self.snapshots.routes.hop(hop).copied() else {
+        let hop = self.snapshots.routes.hop(hop).copied();
+        // Users' packets leave by data interfaces; the cluster link carries the tunnel only.
+        let Some(hop) = hop.filter(|hop| hop.port != self.ports.cluster_link) else {
             return self.drop_frame(frame, DropReason::NoRoute);
         };
         if u32::from(layout.l3_end.saturating_sub(layout.l3_off)) > hop.mtu {

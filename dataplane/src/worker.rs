@@ -91,6 +91,8 @@ pub struct Worker<I: Io> {
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Arc<Counters>,
     pub(crate) next_hello: NowMs,
+    /// Frames are still in transmit rings.
+    sending: bool,
     pub(crate) stopping: Option<NowMs>,
     pub(crate) owner_died: Vec<(NodeId, NowMs)>,
     pub(crate) removal_lost: bool,
@@ -127,6 +129,9 @@ pub struct WorkerParts<I: Io> {
 /// Longest sleep, ms: bounds how late timers and Hello messages can be.
 const SLEEP_MS: u32 = 10;
 
+/// Longest sleep while frames are being sent or walks are under way, ms.
+const SOON_MS: u32 = 1;
+
 impl<I: Io> Worker<I> {
     /// Puts a worker together; this is where its memory is allocated.
     pub fn new(parts: WorkerParts<I>) -> Self {
@@ -144,6 +149,7 @@ impl<I: Io> Worker<I> {
             mailbox: parts.mailbox,
             counters: parts.counters,
             next_hello: NowMs(0),
+            sending: false,
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
@@ -177,8 +183,8 @@ impl<I: Io> Worker<I> {
         waker.about_to_sleep();
         if self.mailbox.inbox.is_empty() && self.handoff.is_empty() {
             self.counters.sleeps.add(1);
-            let timeout = if self.shard.has_dirty() || self.walks.pending() { 1 } else { SLEEP_MS };
-            self.io.wait(&waker, timeout);
+            let soon = self.sending || self.shard.has_dirty() || self.walks.pending();
+            self.io.wait(&waker, if soon { SOON_MS } else { SLEEP_MS });
         }
         waker.awake();
     }
@@ -190,9 +196,9 @@ impl<I: Io> Worker<I> {
         let packets = self.receive(now) + self.take_handed_over(now);
         self.process_jobs(now);
         let timers = self.housekeep(now);
-        let unsent = self.io.flush();
+        self.sending = self.io.flush();
         self.publish_gauges();
-        messages || packets > 0 || timers || unsent
+        messages || packets > 0 || timers
     }
 
     fn receive(&mut self, now: NowMs) -> usize {

@@ -113,8 +113,10 @@ impl Frame {
     fn new(packet: Value) -> Result<Self> {
         let layers = packet["_source"]["layers"].clone();
         let hex = layers["frame_raw"][0].as_str().context("tshark gave no bytes")?;
-        let mut frame = Self { interface: String::new(), bytes: unhex(hex)?, layers };
+        let (interface, time) = (String::new(), String::new());
+        let mut frame = Self { interface, bytes: unhex(hex)?, time, layers };
         frame.interface = frame.field("frame.interface_name")?;
+        frame.time = frame.field("frame.time_epoch")?;
         Ok(frame)
     }
 
@@ -191,7 +193,8 @@ mod tests {
             "ip": [{"ip.src": "10.0.0.1"}, {"ip.src": "10.1.0.1"}],
             "geneve": {"geneve.options_tree": {"x": {"geneve.vni": "0x000007"}}},
         });
-        let frame = Frame { interface: String::new(), bytes: Vec::new(), layers };
+        let (interface, time) = (String::new(), String::new());
+        let frame = Frame { interface, bytes: Vec::new(), time, layers };
         assert_eq!(frame.fields("ip.src"), ["10.0.0.1", "10.1.0.1"]);
         assert_eq!(frame.number("geneve.vni").unwrap(), 7);
         assert!(frame.field("tcp.port").is_err());

@@ -37,16 +37,16 @@ impl Cli {
         with_json.push("--json");
         let text = self.run(&with_json)?;
         serde_json::from_str(&text)
-            .with_context(|| format!("`samepath {}` answered: {text:.2000}", with_json.join(" ")))
+            .with_context(|| format!("`samepath {}` answered: {text:.400}", with_json.join(" ")))
     }
 }
 
 /// `samepath stats`.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct Stats {
-    /// Packets taken from the rings.
+    /// Packets taken from the rings, Hello messages not among them.
     pub rx: u64,
-    /// Packets given to the rings.
+    /// Packets given to the rings, Hello messages not among them.
     pub tx: u64,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,
@@ -60,8 +60,6 @@ pub struct Stats {
     pub frames: Frames,
     /// Replication towards each peer, by node number.
     pub replication: BTreeMap<String, Replication>,
-    /// Packets the node made itself and sent (part of `tx`).
-    pub originated: u64,
     /// Frames the XDP program saw, by outcome.
     pub xdp: BTreeMap<String, u64>,
     /// What the kernel could not put into or take from the rings.

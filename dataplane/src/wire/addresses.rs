@@ -35,3 +35,39 @@ pub fn tunnel_source(frame: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::flow_hash::FlowHasher;
+    use crate::wire::samples::{TCP_SYN, UDP_V6, framed, icmp_error};
+
+    fn layout(frame: &[u8]) -> Layout {
+        Layout::parse(frame, 0, &FlowHasher::new(1)).unwrap()
+    }
+
+    #[test]
+    fn destination_is_the_packets_own() {
+        let v4: IpAddr = "192.0.2.9".parse().unwrap();
+        let v6: IpAddr = "2001:db8::2".parse().unwrap();
+        assert_eq!(destination(&TCP_SYN, &layout(&TCP_SYN)), Some(v4));
+        let tagged = framed(&[(0x8100, 5)], &UDP_V6[14..]);
+        assert_eq!(destination(&tagged, &layout(&tagged)), Some(v6));
+        let mut quote = TCP_SYN[14..].to_vec();
+        quote[16..20].copy_from_slice(&[198, 51, 100, 1]);
+        let error = icmp_error(3, &quote);
+        assert_eq!(destination(&error, &layout(&error)), Some(v4));
+        assert_eq!(destination(&TCP_SYN[..33], &layout(&TCP_SYN)), None);
+    }
+
+    #[test]
+    fn source_of_the_outer_header() {
+        assert_eq!(tunnel_source(&TCP_SYN), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(tunnel_source(&UDP_V6), Some("2001:db8::1".parse().unwrap()));
+        let tags = [(0x8100, 5), (0x8100, 6)];
+        let tagged = framed(&tags[..1], &TCP_SYN[14..]);
+        assert_eq!(tunnel_source(&tagged), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(tunnel_source(&framed(&tags, &TCP_SYN[14..])), None);
+        assert_eq!(tunnel_source(&TCP_SYN[..29]), None);
+    }
+}

@@ -59,13 +59,12 @@ pub struct MemoryIo {
     wire: Wire,
     ports: u8,
     free: u64,
-    out: u64,
 }
 
 impl MemoryIo {
     /// Rings of `ports` interfaces over `wire`, with `frames` frames.
     pub fn new(wire: Wire, ports: u8, frames: u64) -> Self {
-        Self { wire, ports, free: frames, out: 0 }
+        Self { wire, ports, free: frames }
     }
 
     /// Room in front of and behind a packet, as in a 2048-byte UMEM frame.
@@ -80,7 +79,6 @@ impl Io for MemoryIo {
         let count = limit.min(state.arriving.len()).min(self.free as usize);
         burst.extend(state.arriving.drain(..count));
         self.free -= count as u64;
-        self.out += count as u64;
     }
 
     fn bytes<'a>(&'a self, frame: &'a MemoryFrame) -> &'a [u8] {
@@ -112,7 +110,6 @@ impl Io for MemoryIo {
             return None;
         }
         self.free -= 1;
-        self.out += 1;
         Some(MemoryFrame { bytes: vec![0; length], metadata: [0; Layout::SIZE] })
     }
 
@@ -126,13 +123,11 @@ impl Io for MemoryIo {
         }
         self.wire.state().sent.push_back((port, frame.bytes));
         self.free += 1;
-        self.out -= 1;
         Ok(())
     }
 
     fn recycle(&mut self, _frame: MemoryFrame) {
         self.free += 1;
-        self.out -= 1;
     }
 
     fn flush(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! Three whole workers over plain memory, joined by a network that loses nothing unless told to.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::{FlowKey, NodeId, key_bytes, proto};
-use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
+use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::session::Session;
@@ -102,6 +104,94 @@ fn view(me: u16, live: &[u16], epoch: u32) -> View {
     View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
 }
 
+fn ports() -> Ports {
+    Ports {
+        zones: [1; MAX_PORTS],
+        queues: [1; MAX_PORTS],
+        cluster_link: LINK,
+        cluster_link_mtu: 2000,
+        hello_interval_ms: 1_000_000_000,
+    }
+}
+
+/// The defaults, with aggregation on.
+pub fn lone_settings() -> Settings {
+    Settings {
+        node: NodeId(1),
+        cluster: 42,
+        aggregation: true,
+        tcp_pickup: TcpPickup::Strict,
+        tcp_loose_window: false,
+        timeouts: Default::default(),
+        tunnel_key: TunnelKey([9; 16]),
+    }
+}
+
+/// One of two cores of node 1, which is alone.
+pub struct Core {
+    worker: Worker<MemoryIo>,
+    wire: Wire,
+    pub counters: Arc<Counters>,
+    sent: Vec<(u8, Vec<u8>)>,
+}
+
+const SEED: u64 = 5;
+
+impl Core {
+    pub fn pair(wakers: &[Arc<Waker>; 2], sends: [bool; 2], settings: &Settings) -> [Self; 2] {
+        let mut ends = Handoff::mesh(wakers).into_iter();
+        [0, 1].map(|index| {
+            let wire = Wire::default();
+            let counters = Arc::new(Counters::default());
+            let worker = Worker::new(WorkerParts {
+                index,
+                io: MemoryIo::new(wire.clone(), if sends[index] { 3 } else { 0 }, 1024),
+                ports: ports(),
+                hasher: FlowHasher::new(SEED),
+                snapshots: Snapshots {
+                    view: Arc::new(view(1, &[1], 1)),
+                    routes: Arc::new(routes()),
+                    settings: Arc::new(settings.clone()),
+                },
+                sessions_max: 4096,
+                handoff: ends.next().unwrap(),
+                mailbox: Mailbox::default(),
+                counters: counters.clone(),
+                now: NowMs(10_000),
+            });
+            Self { worker, wire, counters, sent: Vec::new() }
+        })
+    }
+
+    pub fn arrive(&self, port: u8, bytes: &[u8]) {
+        assert!(self.wire.arrive(port, bytes, &FlowHasher::new(SEED)));
+    }
+
+    pub fn turn(&mut self) -> bool {
+        let busy = self.worker.turn(NowMs(10_000));
+        while let Some((port, bytes)) = self.wire.take_sent() {
+            if port != LINK {
+                self.sent.push((port, bytes));
+            }
+        }
+        busy
+    }
+
+    pub fn sent(&self) -> &[(u8, Vec<u8>)] {
+        &self.sent
+    }
+}
+
+/// Frames may move between cores, none is lost or made.
+pub fn check_frames(cores: &[Core]) {
+    let frames: u64 = cores
+        .iter()
+        .map(|core| &core.counters)
+        .map(|c| c.frames_free.get() + c.frames_kernel.get() + c.frames_hand.get())
+        .sum();
+    assert_eq!(frames, 1024 * cores.len() as u64);
+}
+
 impl Node {
     fn new(id: u16, settings: &Settings, now: NowMs) -> Self {
         let wire = Wire::default();
@@ -112,13 +202,7 @@ impl Node {
         let worker = Worker::new(WorkerParts {
             index: 0,
             io: MemoryIo::new(wire.clone(), 3, 1024),
-            ports: Ports {
-                zones: [1; MAX_PORTS],
-                queues: [1; MAX_PORTS],
-                cluster_link: LINK,
-                cluster_link_mtu: 2000,
-                hello_interval_ms: 1_000_000_000,
-            },
+            ports: ports(),
             hasher,
             snapshots: Snapshots {
                 view: Arc::new(view(id, &[1, 2, 3], 1)),
@@ -131,7 +215,6 @@ impl Node {
             counters: counters.clone(),
             now,
         });
-        assert!(MAX_QUEUES > 0);
         Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
     }
 
@@ -142,16 +225,7 @@ impl Node {
 
 impl Cluster {
     pub fn new() -> Self {
-        let settings = Settings {
-            node: NodeId(0),
-            cluster: 42,
-            aggregation: true,
-            tcp_pickup: TcpPickup::Strict,
-            tcp_loose_window: false,
-            timeouts: Default::default(),
-            tunnel_key: TunnelKey([9; 16]),
-        };
-        Self::with(settings)
+        Self::with(lone_settings())
     }
 
     pub fn with(settings: Settings) -> Self {

@@ -1,6 +1,10 @@
 //! Scenarios of replication, and what they share.
 
 mod link;
+mod loopback;
+mod nodes;
+mod refused;
+mod relay;
 mod simulation;
 
 use samepath_dataplane::clock::NowMs;

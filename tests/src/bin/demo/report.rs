@@ -80,7 +80,9 @@ impl Report {
         };
         let mark = self.screen.mark(ok);
         self.screen.line(&format!("{mark} {title} ({seconds:.1} s)"));
-        self.screen.line(&format!("       {what}"));
+        if !what.is_empty() {
+            self.screen.line(&format!("       {what}"));
+        }
         for proof in &proof {
             self.screen.line(&format!("       {proof}"));
         }

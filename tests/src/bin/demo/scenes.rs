@@ -22,6 +22,9 @@ const REQUESTS: usize = 200;
 /// Echo requests per IP version.
 const PINGS: u32 = 20;
 
+/// How long replication may take to catch up after it was cut (QUIC backs off meanwhile).
+const CATCH_UP: Duration = Duration::from_secs(20);
+
 /// A client and a server address whose Director is node 2.
 #[derive(Clone, Copy)]
 struct Pair {
@@ -162,7 +165,7 @@ impl Demo {
             ("step 4: the reply meets node 3, goes by Director node 2 to Owner node 1 (Redirect)", 7..10),
         ] {
             let proof = proof[range].to_vec();
-            report.step(&format!("{ip}: {what}"), |_| Ok(Shown { what: "shown by".into(), proof }))?;
+            report.step(&format!("{ip}: {what}"), |_| Ok(Shown { what: String::new(), proof }))?;
         }
         self.backups_arrive(report, pair)
     }
@@ -170,23 +173,42 @@ impl Demo {
     fn backups_arrive(&self, report: &mut Report, pair: Pair) -> Result<()> {
         let title = format!("{}: replication is let through: nodes 2 and 3 back the session up", pair.ip());
         report.step(&title, |_| {
-            let watched = [(2, "sessions.backup"), (3, "sessions.backup")];
-            let (_, proof) = watch(&self.bed, &watched, || {
+            let port = self.answered_from(pair)?;
+            let watched = [(1, "replication.2.acked"), (1, "replication.3.acked")];
+            let (_, proof) = watch_moving(&self.bed, &watched, || {
                 self.bed.mend_replication()?;
-                [2, 3].into_iter().try_for_each(|node| self.wait_backup(node, pair))
+                [2, 3].into_iter().try_for_each(|node| self.wait_backup(node, (pair.client, port)))?;
+                wait::until_true("everything is acknowledged", CATCH_UP, || {
+                    Ok(self.bed.stats(1)?.replication.values().all(|peer| peer.lag_records == 0))
+                })
             })?;
-            Ok(Shown { what: "`samepath sessions` shows role backup, owner 1 there".into(), proof })
+            let what = format!(
+                "`samepath sessions` of both shows {} port {port}: role backup, owner 1",
+                pair.client
+            );
+            Ok(Shown { what, proof })
         })
     }
 
-    fn wait_backup(&self, node: u8, pair: Pair) -> Result<()> {
-        let what = format!("node {node} has the backup of {}'s session", pair.client);
-        wait::until_true(&what, Duration::from_secs(20), || {
-            Ok(self.bed.sessions(node)?.iter().any(|session| {
-                session.proto == "tcp"
-                    && (session.src, session.dst) == pair.ends()
-                    && (session.role.as_str(), session.owner) == ("backup", 1)
-            }))
+    /// The client's port of the connection that was just answered, as its Owner lists it.
+    fn answered_from(&self, pair: Pair) -> Result<u16> {
+        let rows = self.bed.sessions(1)?;
+        let answered = rows.iter().filter(|row| {
+            let ours = row.proto == "tcp" && (row.src, row.dst) == pair.ends();
+            ours && row.role == "owner" && !matches!(row.state.as_str(), "SYN_SENT" | "CLOSE")
+        });
+        let newest = answered.min_by_key(|row| row.age_s).context("node 1 owns no such session")?;
+        Ok(newest.sport)
+    }
+
+    fn wait_backup(&self, node: u8, client: (IpAddr, u16)) -> Result<()> {
+        let what = format!("node {node} has the backup of {} port {}", client.0, client.1);
+        wait::until_true(&what, CATCH_UP, || {
+            Ok(self
+                .bed
+                .sessions(node)?
+                .iter()
+                .any(|row| (row.src, row.sport) == client && (row.role.as_str(), row.owner) == ("backup", 1)))
         })
     }
 

@@ -3,14 +3,14 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::{Duration, Instant};
 
-/// Between two plain progress lines.
+/// Without a terminal, progress is shown when nothing was for this long.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Standard output.
 pub struct Screen {
     terminal: bool,
     colour: bool,
-    last_plain: Option<Instant>,
+    last_line: Instant,
     line_open: bool,
 }
 
@@ -19,7 +19,7 @@ impl Screen {
     pub fn new() -> Self {
         let terminal = stdout().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { terminal, colour, last_plain: None, line_open: false }
+        Self { terminal, colour, last_line: Instant::now(), line_open: false }
     }
 
     /// A line that stays.
@@ -50,9 +50,9 @@ impl Screen {
             print!("\r\x1b[2K  .. {text}");
             stdout().flush().ok();
             self.line_open = true;
-        } else if self.last_plain.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL) {
+        } else if self.last_line.elapsed() >= PLAIN_INTERVAL {
             println!("  .. {text}");
-            self.last_plain = Some(Instant::now());
+            self.last_line = Instant::now();
         }
     }
 
@@ -61,6 +61,6 @@ impl Screen {
             print!("\r\x1b[2K");
             self.line_open = false;
         }
-        self.last_plain = None;
+        self.last_line = Instant::now();
     }
 }
