@@ -71,12 +71,19 @@ impl Liveness {
         self.peers.iter_mut().find(|peer| peer.node == node)
     }
 
-    /// The control channel to a peer is open.
+    /// The control channel to a peer has just been opened.
     pub fn connected(&mut self, node: NodeId) {
         if let Some(peer) = self.peer_mut(node) {
+            peer.leaving = false;
+        }
+        self.is_connected(node);
+    }
+
+    /// The control channel to a peer is open: what an earlier attempt was refused for is over.
+    pub fn is_connected(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node).filter(|peer| !peer.leaving) {
             peer.admitted = true;
             peer.connected = true;
-            peer.leaving = false;
             peer.refused = None;
         }
     }
@@ -176,6 +183,31 @@ mod tests {
         );
         assert!(liveness.observe([&counters].into_iter(), NowMs(6_001)));
         assert_eq!(liveness.members(NodeId(1), 1).len(), 1);
+    }
+
+    #[test]
+    fn a_refused_attempt_beside_an_open_channel_changes_nothing() {
+        let mut liveness = two_peers();
+        let counters = Counters::default();
+        counters.heard_from(NodeId(2), 1, 5_000);
+        liveness.connected(NodeId(2));
+        liveness.refused(NodeId(2), "a stale attempt".into());
+        liveness.is_connected(NodeId(2));
+        assert!(liveness.observe([&counters].into_iter(), NowMs(5_100)));
+        assert!(liveness.peer(NodeId(2)).is_some_and(|peer| peer.live && peer.refused.is_none()));
+    }
+
+    #[test]
+    fn a_peer_that_left_is_admitted_again_only_by_a_new_channel() {
+        let mut liveness = two_peers();
+        let counters = Counters::default();
+        counters.heard_from(NodeId(2), 1, 5_000);
+        liveness.connected(NodeId(2));
+        liveness.leaving(NodeId(2));
+        liveness.is_connected(NodeId(2));
+        assert!(!liveness.observe([&counters].into_iter(), NowMs(5_100)));
+        liveness.connected(NodeId(2));
+        assert!(liveness.observe([&counters].into_iter(), NowMs(5_100)));
     }
 
     #[test]

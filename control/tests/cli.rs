@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn samepath(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_samepath"));
+/// A command that inherits no configuration.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SAMEPATH_") {
             command.env_remove(name);
         }
     }
-    command.args(arguments).output().unwrap()
+    command
+}
+
+fn samepath(arguments: &[&str]) -> Output {
+    command(env!("CARGO_BIN_EXE_samepath")).args(arguments).output().unwrap()
 }
 
 fn complaint(output: &Output) -> String {
@@ -37,7 +42,7 @@ fn check<'a>(changed: &[(&'a str, &'a str)]) -> Output {
 
 /// Runs `script` in a network namespace of its own; `$samepath` is the program.
 fn in_namespace(script: &str, dir: &Path) -> Output {
-    Command::new("unshare")
+    command("unshare")
         .args(["--net", "sh", "-euc", script])
         .env("samepath", env!("CARGO_BIN_EXE_samepath"))
         .env("dir", dir)
@@ -122,6 +127,26 @@ fn an_interface_that_is_not_there_is_named_with_those_there_are() {
 }
 
 #[test]
+fn variables_stand_for_flags() {
+    let output = command(env!("CARGO_BIN_EXE_samepath"))
+        .args(["check", "--node-id", "1"])
+        .env("SAMEPATH_NODE_ID", "0")
+        .env("SAMEPATH_CLUSTER_ID", "0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    // Every source is read, the weakest first.
+    assert!(complaint(&output).starts_with("samepath: SAMEPATH_NODE_ID=0: a node number"));
+    let output = command(env!("CARGO_BIN_EXE_samepath"))
+        .arg("status")
+        .env("SAMEPATH_CONTROL_SOCKET", "/nonexistent/by-variable.sock")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(complaint(&output).contains("/nonexistent/by-variable.sock"));
+}
+
+#[test]
 fn a_daemon_that_is_not_there_is_exit_code_3() {
     for command in ["status", "members", "sessions", "stats"] {
         let output = samepath(&[command, "--control-socket", "/nonexistent/node.sock"]);
@@ -147,9 +172,9 @@ fn keys_are_made_once() {
 
 /// Interfaces, addresses and keys as a node has them, then `samepath check` with `$flags`.
 const HOST: &str = "
-    ip link add nic-inside type veth peer name a
-    ip link add nic-cluster mtu 1600 type veth peer name b
-    for link in nic-inside a nic-cluster b; do ip link set $link up; done
+    ip link add nic-inside type veth peer name far-inside
+    ip link add nic-cluster mtu 1600 type veth peer name far-cluster
+    for link in nic-inside far-inside nic-cluster far-cluster; do ip link set $link up; done
     ip address add 192.0.2.1/24 dev nic-cluster
     ip address add 198.51.100.1/24 dev nic-inside
     $samepath keys init $dir 2>/dev/null

@@ -1,15 +1,21 @@
 //! What `samepath … --json` says, typed.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{artifacts, program};
+
+/// How long an answer over the socket may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The command line of one running node.
 #[derive(Clone, Debug)]
@@ -38,6 +44,17 @@ impl Cli {
         let text = self.run(&with_json)?;
         serde_json::from_str(&text)
             .with_context(|| format!("`samepath {}` answered: {text:.400}", with_json.join(" ")))
+    }
+
+    /// Asks over the operator socket itself, for moments at which starting a program takes too long.
+    pub fn ask<T: DeserializeOwned>(&self, command: &str) -> Result<T> {
+        let mut stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("nobody listens on {}", self.socket.display()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{{\"command\": \"{command}\"}}\n").as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        serde_json::from_str(&line).with_context(|| format!("{command} was answered: {line:.400}"))
     }
 }
 

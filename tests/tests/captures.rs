@@ -1,5 +1,14 @@
 //! Captures nobody here wrote, through our parser, etherparse and the XDP program.
 
+/// A line that is seen although the test passes: what was skipped must not be silent.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write;
+        // Unlike println, not kept back by the test runner. Nobody is there to hear of a closed stderr.
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+
 #[path = "captures/agreement.rs"]
 mod agreement;
 #[path = "captures/files.rs"]
@@ -20,6 +29,10 @@ use steering::Twins;
 
 /// Disagreements shown before the rest is only counted.
 const SHOWN: usize = 25;
+
+/// Frames of each file that are also shown tunnelled and damaged: two files hold 75,000 that hardly
+/// differ, and a test-run costs 50 µs.
+const VARIED: usize = 500;
 
 /// Disagreements without a reason.
 #[derive(Default)]
@@ -48,13 +61,15 @@ impl Disagreements {
 
 fn print(totals: &Totals) {
     let other: usize = totals.other_files.values().sum();
-    println!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files);
-    println!(
+    say!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files);
+    say!(
         "skipped: {other} files of other link types {:?}, {} frames of others, {} files without frames",
-        totals.other_files, totals.other_frames, totals.empty_files
+        totals.other_files,
+        totals.other_frames,
+        totals.empty_files
     );
     for broken in &totals.broken_files {
-        println!("read up to an error: {broken}");
+        say!("read up to an error: {broken}");
     }
 }
 
@@ -72,7 +87,7 @@ fn parser_agrees_with_etherparse() -> Result<()> {
         })?;
     print(&totals);
     for (difference, count) in &differences {
-        println!("{count:>6} {difference:?}: {}", difference.reason());
+        say!("{count:>6} {difference:?}: {}", difference.reason());
     }
     disagreements.check();
     assert!(totals.frames > 0, "no Ethernet frame in {}", folder.display());
@@ -97,13 +112,15 @@ fn xdp_program_agrees_with_its_twin() -> Result<()> {
             }
         };
         note("as it is", twins.compare(frame));
-        note("tunnelled", twins.compare_tunnelled(frame));
-        note("with damage", twins.compare(&damaged(frame, seen.len() as u64)));
+        if number <= VARIED {
+            note("tunnelled", twins.compare_tunnelled(frame));
+            note("damaged", twins.compare(&damaged(frame, seen.len() as u64)));
+        }
     })?;
     print(&totals);
-    println!("skipped: {repeated} frames equal to an earlier one");
-    println!("skipped: {} frames of a length the kernel's test-run does not take", twins.untestable);
-    println!("every other frame as it is, tunnelled and damaged: {:?}", twins.outcomes);
+    say!("skipped: {repeated} frames equal to an earlier one");
+    say!("skipped: {} frames of a length the kernel's test-run does not take", twins.untestable);
+    say!("every other frame as it is, {VARIED} of each file tunnelled and damaged: {:?}", twins.outcomes);
     disagreements.check();
     for outcome in ["no_socket", "drop_malformed", "drop_tunnel_malformed", "pass_not_ip"] {
         assert!(twins.outcomes.contains_key(outcome), "no frame met {outcome}");

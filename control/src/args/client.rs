@@ -168,9 +168,9 @@ impl ClientCommand {
         self.target().json
     }
 
-    /// The socket that was named.
+    /// The socket that was named; an empty variable names none.
     pub fn control_socket(&self) -> Option<&Path> {
-        self.target().control_socket.as_deref()
+        self.target().control_socket.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
     fn target(&self) -> &Target {

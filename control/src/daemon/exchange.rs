@@ -53,7 +53,6 @@ impl Node {
         match event {
             PeerEvent::Connected { peer } => {
                 self.liveness.connected(peer);
-                self.refusals.retain(|(node, _)| *node != Some(peer));
                 tracing::info!(%peer, "control channel open");
             }
             PeerEvent::Lost { peer } => {

@@ -71,6 +71,10 @@ impl Node {
     pub(super) fn watch_members(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         for peer in self.replicator.stats() {
+            if peer.connected {
+                self.liveness.is_connected(peer.peer);
+                self.refusals.retain(|(node, _)| *node != Some(peer.peer));
+            }
             if peer.whole {
                 self.liveness.synced(peer.peer);
             }

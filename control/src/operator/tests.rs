@@ -126,7 +126,7 @@ fn counters_of_workers_add_up() {
     let mut stats = Stats::default();
     stats.add_worker(0, 2, &one);
     stats.add_worker(1, 3, &two);
-    assert_eq!((stats.rx, stats.tx, stats.originated, stats.frames.hand), (15, 9, 2, 4));
+    assert_eq!((stats.rx, stats.tx, stats.hello.tx, stats.frames.hand), (15, 9, 2, 4));
     assert_eq!(stats.drops["no_session"], 1);
     assert_eq!(stats.tunnel.rejected["tunnel_tag"], 1);
     assert_eq!(stats.verdicts["drop"], 2);

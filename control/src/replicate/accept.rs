@@ -56,12 +56,13 @@ fn is_welcome(shared: &Shared, incoming: &Incoming, connections: usize) -> bool 
 async fn receive(shared: Arc<Shared>, incoming: Incoming, events: mpsc::Sender<PeerEvent>) {
     let address = incoming.remote_address();
     let at_address = peer_at(&shared, address.ip());
-    let connection = match incoming.await {
-        Ok(connection) => connection,
-        Err(error) => {
+    let connection = match timeout(Duration::from_millis(HELLO_MS), incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
             let ending = ending(&error, address);
             return shared.concluded(Side::Receiving, at_address, address, ending);
         }
+        Err(_) => return,
     };
     let (peer, end) = match identify(&shared, &connection) {
         Err(refusal) => (at_address, refusal.into()),

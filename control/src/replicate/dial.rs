@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use samepath_dataplane::flow::NodeId;
 
-use super::limits::BACKOFF_MS;
+use super::limits::{BACKOFF_MS, HELLO_MS};
 use super::machine::Side;
 use super::refusal::{Ending, Refusal, ending};
 use super::replicator::{PeerLink, Shared, refused_by_us};
@@ -41,12 +41,14 @@ async fn attempt(
     let conclude = |ending| shared.concluded(Side::Sending, Some(peer), address, ending);
     let connecting = endpoint.connect_with(client.clone(), address, &node_name(peer));
     let connection = match connecting {
-        Ok(connecting) => match connecting.await {
-            Ok(connection) => connection,
-            Err(error) => {
+        Ok(connecting) => match timeout(Duration::from_millis(HELLO_MS), connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
                 conclude(ending(&error, address));
                 return false;
             }
+            // Nobody is there: nothing to tell.
+            Err(_) => return false,
         },
         Err(cause) => {
             let reason = format!("node {peer} at {address} cannot be dialled ({cause}): correct --peer");

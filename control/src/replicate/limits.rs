@@ -43,7 +43,8 @@ pub const REFUSALS: usize = 64;
 /// How often a connection from an address no peer is configured at is reported, ms.
 pub const STRANGER_MS: u64 = 10_000;
 
-/// How long a new connection may take to say Hello, ms. Generous: it is one round trip.
+/// How long a new connection may take for its handshake, and again for its Hello, ms. Generous:
+/// each is a round trip.
 pub const HELLO_MS: u64 = 2_000;
 
 /// First and longest pause between attempts to connect, ms.

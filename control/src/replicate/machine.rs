@@ -114,14 +114,12 @@ impl Machine {
     /// A connection has ended.
     pub fn closed(&mut self, link: Link, now: NowMs) {
         let Some(peer) = self.peers.get_mut(&link.peer) else { return };
-        match link.side {
-            Side::Sending if peer.sender.link == Some(link.id) => {
-                if peer.sender.down(now) {
-                    self.events.push_back(PeerEvent::Lost { peer: link.peer });
-                }
-            }
-            Side::Receiving if peer.receiver.link == Some(link.id) => peer.receiver.down(),
-            _ => {}
+        let (sender, receiver) = (&mut peer.sender, &mut peer.receiver);
+        if sender.link == Some(link.id) && sender.down(now) {
+            self.events.push_back(PeerEvent::Lost { peer: link.peer });
+        }
+        if receiver.link == Some(link.id) {
+            receiver.down();
         }
     }
 

@@ -50,7 +50,7 @@ impl Entry {
 impl Fib {
     /// Puts a route where the kernel put it.
     pub fn insert(&mut self, route: &Route, place: Place) {
-        let entries = self.table(route.table).entry(route.prefix).or_default();
+        let entries = self.table(route.table).entry(route.prefix).or_insert_with(|| Vec::with_capacity(1));
         match route.prefix {
             IpNet::V4(_) => insert_v4(entries, Entry::of(route), place),
             IpNet::V6(_) => insert_v6(entries, Entry::of(route), place),

@@ -5,15 +5,15 @@
 mod channels;
 mod frame_pool;
 mod memory;
+mod open;
 mod sockets;
 mod waker;
 
 pub use channels::receive_queues;
 pub use frame_pool::Depot;
 pub use memory::{MemoryFrame, MemoryIo, Wire};
-pub use sockets::{
-    Frame, FrameDepot, OpenError, Opened, PortPlan, Registration, RingStatistics, SocketsPlan, XskIo, open,
-};
+pub use open::{FrameDepot, OpenError, Opened, PortPlan, Registration, RingStatistics, SocketsPlan, open};
+pub use sockets::{Frame, XskIo};
 pub use waker::Waker;
 
 use crate::wire::layout::Layout;

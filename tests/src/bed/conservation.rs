@@ -98,7 +98,7 @@ impl Bed {
 
     fn try_account(&self, number: u8) -> Result<Option<Account>> {
         let before = self.interfaces_rx(number)?;
-        let stats = self.stats(number)?;
+        let stats = self.cli(number)?.ask("stats")?;
         let after = self.interfaces_rx(number)?;
         Ok((before == after).then_some(Account { interfaces_rx: after, stats }))
     }

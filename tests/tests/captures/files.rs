@@ -43,7 +43,7 @@ pub fn folder(test: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!(
+    say!(
         "skipped: {test}: no captures at {}; set SAMEPATH_CAPTURES to a folder of .pcap files",
         folder.display()
     );

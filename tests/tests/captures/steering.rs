@@ -1,7 +1,7 @@
 //! Compares what the XDP program and `Layout` make of one frame, on a data interface and in the tunnel.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use samepath_bpf::{Action, OnCrash, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
@@ -20,7 +20,14 @@ const SEED: u64 = 0x0123_4567_89ab_cdef;
 /// has to hold the frame between its own head and tail room.
 const LENGTHS: std::ops::RangeInclusive<usize> = 14..=3400;
 
-const PEERS: [[&str; 2]; 2] = [["10.1.0.1", "10.1.0.2"], ["fd00::1", "fd00::2"]];
+/// Cluster addresses of both IP versions: the peer's, this node's.
+const ENDS: [(IpAddr, IpAddr); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2))),
+    (
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+    ),
+];
 
 /// The program in the kernel beside its twin.
 pub struct Twins {
@@ -37,8 +44,7 @@ impl Twins {
     /// Loads the program once for each role; it is attached nowhere.
     pub fn load() -> Result<Self> {
         let mut cluster_link = load(PortRole::ClusterLink)?;
-        let (peers, own): (Vec<IpAddr>, Vec<IpAddr>) =
-            PEERS.iter().map(|[peer, own]| Ok((peer.parse()?, own.parse()?))).collect::<Result<_>>()?;
+        let (peers, own): (Vec<IpAddr>, Vec<IpAddr>) = ENDS.into_iter().unzip();
         cluster_link.set_peers(&peers)?;
         cluster_link.set_own_addresses(&own)?;
         Ok(Self {
@@ -76,14 +82,10 @@ impl Twins {
 
     /// Puts the frame into the tunnel from a peer and shows it to both as received on the cluster link.
     pub fn compare_tunnelled(&mut self, inner: &[u8]) -> Result<(), String> {
-        let [peer, own] = PEERS[inner.len() % PEERS.len()];
-        let ends = TunnelEnds {
-            source_mac: [0x02, 0, 0, 0, 0, 1],
-            destination_mac: MAC,
-            source: peer.parse().map_err(|error| format!("{peer}: {error}"))?,
-            destination: own.parse().map_err(|error| format!("{own}: {error}"))?,
-        };
-        let inner_off = tunnel::overhead(&ends.destination);
+        let (source, destination) = ENDS[inner.len() % ENDS.len()];
+        let ends =
+            TunnelEnds { source_mac: [0x02, 0, 0, 0, 0, 1], destination_mac: MAC, source, destination };
+        let inner_off = tunnel::overhead(&destination);
         if !LENGTHS.contains(&(inner_off + inner.len())) {
             self.untestable += 1;
             return Ok(());

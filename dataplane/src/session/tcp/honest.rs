@@ -68,7 +68,7 @@ impl End {
         let ack = if self.heard { other_first.wrapping_add(self.received) } else { 0 };
         let sack = self.beyond.iter().map(|range| range.1).max();
         TcpSegment {
-            flags: u8::from(syn) * SYN | u8::from(fin) * FIN | u8::from(self.heard) * ACK,
+            flags: (u8::from(syn) * SYN) | (u8::from(fin) * FIN) | (u8::from(self.heard) * ACK),
             seq: self.first.wrapping_add(from),
             ack,
             window: offer as u16,
