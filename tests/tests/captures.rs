@@ -1,14 +1,5 @@
 //! Captures nobody here wrote, through our parser, etherparse and the XDP program.
 
-/// A line that is seen although the test passes: what was skipped must not be silent.
-macro_rules! say {
-    ($($line:tt)*) => {{
-        use std::io::Write;
-        // Unlike println, not kept back by the test runner. Nobody is there to hear of a closed stderr.
-        let _ = writeln!(std::io::stderr(), $($line)*);
-    }};
-}
-
 #[path = "captures/agreement.rs"]
 mod agreement;
 #[path = "captures/files.rs"]
@@ -24,7 +15,7 @@ use anyhow::Result;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 
 use agreement::Difference;
-use files::Totals;
+use files::{Totals, say};
 use steering::Twins;
 
 /// Disagreements shown before the rest is only counted.
@@ -61,15 +52,13 @@ impl Disagreements {
 
 fn print(totals: &Totals) {
     let other: usize = totals.other_files.values().sum();
-    say!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files);
-    say!(
+    say(&format!("{} frames in {} files with Ethernet", totals.frames, totals.ethernet_files));
+    say(&format!(
         "skipped: {other} files of other link types {:?}, {} frames of others, {} files without frames",
-        totals.other_files,
-        totals.other_frames,
-        totals.empty_files
-    );
+        totals.other_files, totals.other_frames, totals.empty_files
+    ));
     for broken in &totals.broken_files {
-        say!("read up to an error: {broken}");
+        say(&format!("read up to an error: {broken}"));
     }
 }
 
@@ -87,7 +76,7 @@ fn parser_agrees_with_etherparse() -> Result<()> {
         })?;
     print(&totals);
     for (difference, count) in &differences {
-        say!("{count:>6} {difference:?}: {}", difference.reason());
+        say(&format!("{count:>6} {difference:?}: {}", difference.reason()));
     }
     disagreements.check();
     assert!(totals.frames > 0, "no Ethernet frame in {}", folder.display());
@@ -118,9 +107,12 @@ fn xdp_program_agrees_with_its_twin() -> Result<()> {
         }
     })?;
     print(&totals);
-    say!("skipped: {repeated} frames equal to an earlier one");
-    say!("skipped: {} frames of a length the kernel's test-run does not take", twins.untestable);
-    say!("every other frame as it is, {VARIED} of each file tunnelled and damaged: {:?}", twins.outcomes);
+    say(&format!("skipped: {repeated} frames equal to an earlier one"));
+    say(&format!("skipped: {} frames of a length the kernel's test-run does not take", twins.untestable));
+    say(&format!(
+        "every other frame as it is, {VARIED} of each file tunnelled and damaged: {:?}",
+        twins.outcomes
+    ));
     disagreements.check();
     for outcome in ["no_socket", "drop_malformed", "drop_tunnel_malformed", "pass_not_ip"] {
         assert!(twins.outcomes.contains_key(outcome), "no frame met {outcome}");

@@ -145,7 +145,7 @@ pub fn open(plan: &SocketsPlan) -> Result<Opened, OpenError> {
     for port in &plan.ports {
         for queue in 0..port.queues {
             let ring = open_ring(&umem, config, port, queue, plan.ring_size)?;
-            let fd = ring.rx.fd().as_raw_fd();
+            let fd = ring.socket();
             registrations.push(Registration { port: port.port, queue, fd, zero_copy: is_zero_copy(fd) });
             rings[queue as usize % plan.workers].push(ring);
         }

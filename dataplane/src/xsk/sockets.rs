@@ -31,6 +31,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    /// The socket, to be registered with the XDP program.
+    pub(super) fn socket(&self) -> RawFd {
+        self.rx.fd().as_raw_fd()
+    }
+
     /// The ring of a socket that was just opened.
     pub(super) fn new(
         port: u8,

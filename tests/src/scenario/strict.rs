@@ -43,6 +43,8 @@ pub fn serve(bed: &Bed) -> Result<Answering> {
 /// for want of state or by the window check.
 pub fn exchange(bed: &Bed, count: usize) -> Result<()> {
     let resets_before = resets(bed)?;
+    // For whoever has to find out why an exchange failed: it stays in the log folder.
+    let capture = bed.capture("exchanges", bed.client(), &["eth0"])?;
     for family in Family::BOTH {
         for what in ["tcp", "udp"] {
             let tally = ask(bed, what, family, count / 2)?;
@@ -53,8 +55,12 @@ pub fn exchange(bed: &Bed, count: usize) -> Result<()> {
             );
         }
     }
+    let on_the_wire = capture.finish("tcp.flags.reset == 1")?.len();
     let resets = resets(bed)? - resets_before;
-    ensure!(resets == 0, "the hosts sent {resets} TCP resets");
+    ensure!(
+        resets == 0 && on_the_wire == 0,
+        "the hosts sent {resets} TCP resets, {on_the_wire} crossed the client's link"
+    );
     for number in bed.running() {
         let stats = bed.stats(number)?;
         for reason in ["no_session", "tcp_window", "tcp_flags"] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -35,6 +36,13 @@ pub struct Totals {
     pub other_frames: usize,
 }
 
+/// Prints a line that is seen although the test passes (the test runner keeps back what `println` prints):
+/// what was skipped must not be silent.
+pub fn say(line: &str) {
+    // Nobody is there to hear of a closed standard error.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// The folder of captures: `SAMEPATH_CAPTURES`, or `../shared/captures` beside the repository. `None`,
 /// with a line that says so, if it is not there.
 pub fn folder(test: &str) -> Option<PathBuf> {
@@ -43,10 +51,10 @@ pub fn folder(test: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    say!(
+    say(&format!(
         "skipped: {test}: no captures at {}; set SAMEPATH_CAPTURES to a folder of .pcap files",
         folder.display()
-    );
+    ));
     None
 }
 
