@@ -75,9 +75,15 @@ impl Capture {
     /// the display filter, in the order of time.
     pub fn finish(mut self, display_filter: &str) -> Result<Vec<Frame>> {
         self.mark()?;
+        let file = self.file.clone();
+        self.stop()?;
+        decode(&file, display_filter)
+    }
+
+    /// Ends the capture without looking at it; the file stays in the log folder.
+    pub fn stop(mut self) -> Result<()> {
         self.service.signal(Signal::SIGINT)?;
-        self.service.wait(FLUSHED)?;
-        decode(&self.file, display_filter)
+        self.service.wait(FLUSHED).map(drop)
     }
 
     /// Sends a marker out of every captured interface and waits until the file has them all.

@@ -46,7 +46,7 @@ fn stands_everything(name: &str, queues: u32, workers: u32, queue: Queue) -> Res
     SplitFlow { family: Family::V4, vlan: None, number: 1 }.run(&bed)?;
     let server = strict::serve(&bed)?;
     bed.cut_replication()?;
-    strict::exchange(&bed, EXCHANGES)?;
+    strict::exchange(&bed, &server, EXCHANGES)?;
     simultaneous::inject(&bed, FLOWS)?;
     bed.mend_replication()?;
     simultaneous::backed_up_everywhere(&bed, FLOWS)?;

@@ -10,7 +10,7 @@ fn a_thousand_connections_and_exchanges_live_without_replication() -> Result<()>
     bed.start_nodes(&[])?;
     let server = strict::serve(&bed)?;
     bed.cut_replication()?;
-    strict::exchange(&bed, 1000)?;
+    strict::exchange(&bed, &server, 1000)?;
     drop(server);
     bed.mend_replication()?;
     bed.finish()
@@ -23,9 +23,9 @@ fn flows_whose_packets_spread_over_all_nodes_live_too() -> Result<()> {
     let server = strict::serve(&bed)?;
     bed.forward_spread()?;
     bed.return_spread()?;
-    strict::exchange(&bed, 400)?;
+    strict::exchange(&bed, &server, 400)?;
     bed.cut_replication()?;
-    strict::exchange(&bed, 400)?;
+    strict::exchange(&bed, &server, 400)?;
     drop(server);
     bed.mend_replication()?;
     bed.finish()

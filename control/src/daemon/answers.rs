@@ -17,9 +17,6 @@ use crate::operator::director;
 impl Node {
     /// Answers, or begins to find out.
     pub(super) fn answer(&mut self, OperatorRequest { request, reply }: OperatorRequest) {
-        if request.changes_something() {
-            tracing::info!(?request, "operator");
-        }
         let answer = match request {
             Request::Status => Reply::Status(self.status()),
             Request::Members => Reply::Members(self.members()),
@@ -88,20 +85,8 @@ impl Node {
     }
 
     fn warnings(&self) -> Vec<String> {
-        /// Outer headers of a tunnel packet over IPv6 and the inner Ethernet header, in IP bytes.
-        const TUNNEL_ROOM: u32 = 102;
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
-        let link = self.nics.iter().find(|nic| nic.role == PortRole::ClusterLink);
-        let data = self.nics.iter().filter(|nic| nic.role == PortRole::Data).map(|nic| nic.mtu).max();
-        if let (Some(link), Some(data)) = (link, data)
-            && link.mtu < data + TUNNEL_ROOM
-        {
-            warnings.push(format!(
-                "{} has MTU {}, packets of {data} bytes need {} to cross it: run `ip link set {} mtu {}` on all nodes",
-                link.name, link.mtu, data + TUNNEL_ROOM, link.name, data + TUNNEL_ROOM
-            ));
-        }
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(
                 "{} runs XDP in generic mode: slow, and packets above the MTU are lost",

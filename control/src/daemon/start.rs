@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::walks::Walks;
 use super::{Node, membership};
-use crate::config::{Config, OnCrash, XdpMode};
+use crate::config::{Config, XdpMode};
 use crate::keys::ClusterKeys;
 use crate::liveness::Liveness;
 use crate::nic::{self, Nic};
@@ -123,21 +123,11 @@ fn start_replication(
 }
 
 fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result<Steering> {
-    let on_crash = match config.on_crash {
-        OnCrash::Closed => samepath_bpf::OnCrash::Closed,
-        OnCrash::Open => samepath_bpf::OnCrash::Open,
-    };
-    let mut steering = Steering::load(&SteeringConfig { seed, on_crash })?;
+    let mut steering = Steering::load(&SteeringConfig { seed, on_crash: config.on_crash })?;
     let peers: Vec<_> = config.peers.iter().map(|peer| peer.address).collect();
     steering.set_peers(&peers)?;
     let pass: Vec<_> = config.pass.iter().map(|rule| (rule.proto, rule.port)).collect();
     steering.set_pass_list(&pass)?;
-    let mode = match config.xdp_mode {
-        XdpMode::BestEffort => samepath_bpf::XdpMode::BestEffort,
-        XdpMode::NativeZerocopy => samepath_bpf::XdpMode::NativeZerocopy,
-        XdpMode::Native => samepath_bpf::XdpMode::Native,
-        XdpMode::Generic => samepath_bpf::XdpMode::Generic,
-    };
     for nic in nics {
         let port = PortConfig {
             index: nic.port,
@@ -146,7 +136,7 @@ fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result
             mac: nic.mac,
             role: nic.role,
         };
-        let attached = steering.attach(port, mode, config.replace)?;
+        let attached = steering.attach(port, config.xdp_mode, config.replace)?;
         nic.xdp_mode = attached.name().into();
         if nic.xdp_mode == "generic" && config.xdp_mode == XdpMode::BestEffort {
             tracing::warn!(

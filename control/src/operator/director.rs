@@ -43,15 +43,15 @@ pub fn answer(
             format!("protocol {proto} between {} port {} and {} port {}", src.0, src.1, dst.0, dst.1)
         }
     };
-    let next = match candidates.get(1) {
-        Some(next) => format!("; if it died, node {next} would be next"),
-        None => "; it is the only member".into(),
+    let epoch = view.epoch;
+    let chosen = match candidates.get(1) {
+        Some(next) => format!(
+            "in which node {director} draws the highest score of {} members in epoch {epoch}; if it died, node {next} would be next",
+            candidates.len()
+        ),
+        None => format!("which node {director} holds as the only member in epoch {epoch}"),
     };
-    let why = format!(
-        "{hashed} hash to bucket {bucket}, in which node {director} draws the highest score of {} members in epoch {}{next}",
-        view.members.len(),
-        view.epoch
-    );
+    let why = format!("{hashed} hash to bucket {bucket}, {chosen}");
     Ok(api::Director {
         src: src.0,
         dst: dst.0,
@@ -59,7 +59,7 @@ pub fn answer(
         director: director.0,
         candidates,
         mode: mode_name(view.director.mode()),
-        epoch: view.epoch,
+        epoch,
         why,
     })
 }

@@ -32,7 +32,7 @@ fn table<const N: usize>(out: &mut impl Write, heading: [&str; N], rows: &[[Stri
             *width = (*width).max(cell.chars().count());
         }
     }
-    let number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit());
+    let number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
     let heading = heading.map(str::to_owned);
     for (index, row) in std::iter::once(&heading).chain(rows).enumerate() {
         let mut line = String::new();

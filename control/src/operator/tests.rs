@@ -218,6 +218,10 @@ fn the_director_is_explained() {
     assert_eq!(all, [1, 2, 3]);
     assert!(there.why.contains(&format!("bucket {}", there.bucket)), "{}", there.why);
     assert!(there.why.ends_with(&format!("node {} would be next", there.candidates[1])));
+    let alone = vec![Member { node: NodeId(1), weight: 1 }];
+    let view = View::new(6, NodeId(1), alone, vec![], DirectorHash::IpPair, &DirectorKey([1; 16]));
+    let only = director::answer(&view, (src, 1), (dst, 2), 6).unwrap();
+    assert!(only.why.ends_with("which node 1 holds as the only member in epoch 6"), "{}", only.why);
     let mixed = director::answer(&view, (src, 1), ("fd00::1".parse().unwrap(), 2), 6);
     assert!(mixed.unwrap_err().contains("not of one IP version"));
 }

@@ -1,4 +1,4 @@
-//! The session record: at most 128 bytes, one per flow and node.
+//! The session record, one per flow and node. Its size is watched by a test: every byte counts a million times.
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
@@ -149,5 +149,15 @@ impl Session {
     /// True if (generation, owner, version) of `self` beats `other`: the rule for records that meet.
     pub fn is_newer_than(&self, other: &Session) -> bool {
         (self.generation, self.owner, self.version) > (other.generation, other.owner, other.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_takes_no_more_than_it_did() {
+        assert!(size_of::<Session>() <= 144, "{} bytes", size_of::<Session>());
     }
 }
