@@ -17,7 +17,7 @@ END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end demo clean packages-build packages-test
+.PHONY: help build test lint unit end-to-end demo bench-micro clean packages-build packages-test
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,11 +43,15 @@ unit: packages-build ## Tests without packets on a wire
 	$(TEST) --lib --bins $(INTEGRATION:%=--test %) --no-fail-fast 2>&1 | tee -a $(LOG)
 	$(TEST) --doc 2>&1 | tee -a $(LOG)
 
-end-to-end: packages-test ## Tests with real packets in network namespaces, release build
-	$(CARGO) build $(WORKSPACE) --release --bins
-	SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath \
-	$(TEST) --release $(END_TO_END:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture \
+# The same build as the unit tests: a second one, for release, would double the time this takes.
+end-to-end: packages-test ## Tests with real packets in network namespaces
+	$(CARGO) build $(WORKSPACE) --bins
+	SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath \
+	$(TEST) $(END_TO_END:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture \
 	    2>&1 | tee -a $(LOG)
+
+bench-micro: packages-build ## Micro benchmarks (criterion), CPU time of single steps
+	$(CARGO) bench -p samepath-benches
 
 clean: ## Remove everything built
 	$(CARGO) clean

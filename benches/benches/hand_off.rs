@@ -142,6 +142,21 @@ fn two_threads(criterion: &mut Criterion<CpuTime>, name: &str, queue: &dyn Queue
     group.finish();
 }
 
+/// Ringing a worker that is awake, and one that is about to sleep (with what it does to wake up).
+fn bell(criterion: &mut Criterion<CpuTime>) {
+    let bell = Waker::new().expect("an eventfd can be made");
+    let mut group = criterion.benchmark_group("hand_off/bell");
+    group.bench_function("receiver awake", |bencher| bencher.iter(|| black_box(&bell).ring()));
+    group.bench_function("receiver asleep", |bencher| {
+        bencher.iter(|| {
+            bell.about_to_sleep();
+            black_box(&bell).ring();
+            bell.awake();
+        });
+    });
+    group.finish();
+}
+
 fn main() {
     println!("a parcel has {} bytes", size_of::<Parcel>());
     let mut criterion = criterion();
@@ -155,6 +170,7 @@ fn main() {
     for (name, queue) in &queues {
         one_thread(&mut criterion, name, queue.as_ref());
     }
+    bell(&mut criterion);
     for (name, queue) in &queues {
         two_threads(&mut criterion, name, queue.as_ref());
     }

@@ -24,14 +24,18 @@ pub struct Clock {
     origin: Instant,
 }
 
+/// Where clocks start, ms: more than thirty years.
+const ORIGIN_MS: u64 = 1 << 40;
+
 impl Clock {
-    /// A clock that starts at one second, so that zero can mean "never".
+    /// A clock that starts far enough from zero that zero can mean "never", and that a session older
+    /// than this process (replicated by its age) began after zero.
     pub fn start() -> Self {
         Self { origin: Instant::now() }
     }
 
     /// The present.
     pub fn now(&self) -> NowMs {
-        NowMs(1000 + self.origin.elapsed().as_millis() as u64)
+        NowMs(ORIGIN_MS + self.origin.elapsed().as_millis() as u64)
     }
 }

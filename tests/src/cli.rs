@@ -85,6 +85,18 @@ pub struct Stats {
     pub hello: Hello,
     /// Packets waiting for a neighbour.
     pub held: u64,
+    /// Each worker by itself.
+    pub workers: Vec<Worker>,
+}
+
+/// One worker of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of issue and glossary")]
+pub struct Worker {
+    pub rx: u64,
+    pub handoff_tx: u64,
+    pub handoff_rx: u64,
+    pub sessions: u64,
 }
 
 /// What the kernel could not put into or take from the rings.

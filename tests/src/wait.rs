@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Time between two looks.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// Time between the first two looks; each is twice the one before, up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Longest time between two looks.
+const LONGEST: Duration = Duration::from_millis(32);
 
 /// Asks `look` until it answers `Ok(Some(_))`. An `Err` counts as "not yet"; at the deadline the last
 /// one is part of the error, together with `what`.
 pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + deadline;
+    let mut interval = SHORTEST;
     loop {
         let last = match look() {
             Ok(Some(found)) => return Ok(found),
@@ -21,7 +25,8 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result
         if Instant::now() >= end {
             bail!("{what}: not within {:.1} s; last look: {last}", deadline.as_secs_f64());
         }
-        thread::sleep(INTERVAL);
+        thread::sleep(interval);
+        interval = (interval * 2).min(LONGEST);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every number of queues and workers, and queues that are chosen well or badly, stand what one queue
 //! and one worker stand.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use samepath_tests::bed::plan::{Family, NODES};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::scenario::split_flow::SplitFlow;
@@ -51,7 +51,26 @@ fn stands_everything(name: &str, queues: u32, workers: u32, queue: Queue) -> Res
     bed.mend_replication()?;
     simultaneous::backed_up_everywhere(&bed, FLOWS)?;
     drop(server);
+    every_worker_had_its_share(&bed)?;
     bed.finish()
+}
+
+/// Otherwise the case would be that of one worker: each must hold sessions, and packets must have been
+/// handed from the core that received them to the one that owns their flow.
+fn every_worker_had_its_share(bed: &Bed) -> Result<()> {
+    for node in bed.running() {
+        let workers = bed.stats(node)?.workers;
+        ensure!(workers.len() == bed.shape().workers as usize, "node {node}: {workers:?}");
+        if workers.len() == 1 {
+            continue;
+        }
+        ensure!(workers.iter().all(|worker| worker.sessions > 0), "node {node}: {workers:?}");
+        let sent: u64 = workers.iter().map(|worker| worker.handoff_tx).sum();
+        let taken: u64 = workers.iter().map(|worker| worker.handoff_rx).sum();
+        ensure!(sent > 0, "node {node} handed nothing over: {workers:?}");
+        ensure!(sent == taken, "node {node} handed {sent} packets over and took {taken}");
+    }
+    Ok(())
 }
 
 #[test]

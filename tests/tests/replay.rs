@@ -21,6 +21,9 @@ const CHUNK: usize = 128;
 /// The shortest frame the kernel lets out: an Ethernet header.
 const SHORTEST: usize = 14;
 
+/// What the tunnel puts in front of a frame: Ethernet, IPv4, UDP, Geneve, option.
+const TUNNEL: usize = 14 + 20 + 8 + 8 + 32;
+
 /// One way into node 1.
 struct Inlet<'a> {
     bed: &'a Bed,
@@ -143,6 +146,10 @@ fn replay(data: &mut Inlet<'_>, cluster: &mut Inlet<'_>, frame: &[u8]) -> Result
     cluster.send(&addressed_to(frame, End::Cluster(1)))?;
     // Query, FirstPacket, Redirect and Hello in turn.
     let kind = 1 + (data.sent % 4) as u8;
+    if frame.len() + TUNNEL > cluster.longest {
+        cluster.too_long += 1;
+        return Ok(());
+    }
     cluster.send(&tunnelled(frame, kind)?)
 }
 

@@ -109,6 +109,12 @@ impl Bed {
     pub fn spawn_samepath(&self, number: u8, extra: &[&str]) -> Result<Service> {
         let mut command = self.node_namespace(number).command(artifacts::samepath()?);
         command.arg("run").args(self.flags(number, extra));
+        // The tests' own variables (SAMEPATH_BIN, …) are none of the daemon's.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SAMEPATH_") {
+                command.env_remove(name);
+            }
+        }
         self.start_service(&format!("node{number}"), &mut command)
     }
 

@@ -392,3 +392,24 @@ fn frames_out_of_order_are_refused_not_believed() {
     assert_eq!(say(Message::Unknown(77)), Ok(None));
     assert_eq!(say(Message::Hello(hello)), order(1));
 }
+
+#[test]
+fn late_frames_of_a_replaced_connection_are_ignored() {
+    let mut pair = Pair::new(64);
+    let (old, new) = (pair.b.accepted(A), pair.b.accepted(A));
+    let hello = Message::Hello(identity(1).hello(Default::default(), pair.now));
+    let records = Message::Records { first: 1, records: vec![record(1, 1)] };
+    for (link, message) in [
+        (old, hello.clone()),
+        (old, Message::BulkBegin { sync: 1, after: 0 }),
+        (new, hello),
+        (new, Message::BulkBegin { sync: 2, after: 0 }),
+    ] {
+        pair.b.handle_message(link, message, pair.now).unwrap();
+    }
+    assert_eq!(pair.b.handle_message(old, records.clone(), pair.now), Ok(None));
+    pair.b.closed(old, pair.now);
+    let stats = pair.b.stats(pair.now).remove(0);
+    assert!(stats.receiving && stats.received == 0, "{stats:?}");
+    assert!(matches!(pair.b.handle_message(new, records, pair.now), Ok(Some(_))));
+}
