@@ -189,9 +189,9 @@ fn every_command_and_every_filter() {
     let code: Vec<String> = cli.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     assert_same("commands", &column(&operations().table("table:commands"), 0), &code);
     let page = operations();
-    let filters = page.text().lines().find(|line| line.starts_with("Filters of `sessions`")).unwrap();
+    let filters = page.text().split("\n\n").find(|text| text.starts_with("Filters of `sessions`")).unwrap();
     let page: Vec<String> =
-        filters.split(['`', ' ']).filter(|word| word.starts_with("--")).map(Into::into).collect();
+        filters.split(['`', ' ', '\n']).filter(|word| word.starts_with("--")).map(Into::into).collect();
     let sessions = cli.find_subcommand("sessions").unwrap();
     let code: Vec<String> = sessions
         .get_arguments()

@@ -230,7 +230,9 @@ fn bulk_sync_of_a_large_table_while_it_changes() {
         a.owned = (0..50_000).map(|flow| (flow, 1)).collect();
         let mut b = Node::start(net.config(&ca, 2, &[1, 2]));
         let mut flow = 0;
+        let deadline = Instant::now() + Duration::from_secs(20);
         while !(a.is_whole() && b.is_whole()) {
+            assert!(Instant::now() < deadline, "{:?}", a.stats(2));
             for _ in 0..50 {
                 flow = (flow + 7919) % 50_000;
                 if a.owned.contains_key(&(flow as u16)) {
