@@ -45,7 +45,10 @@ fn locate_samepath() -> Result<PathBuf> {
     }
     let profile = profile()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "samepath", "--bin", "samepath", "--target-dir"]);
+    // With one package, or without a test target, cargo would choose other features for shared crates than
+    // for this test and build half of them again.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "samepath", "--test", "bed"]);
+    cargo.arg("--target-dir");
     cargo.arg(target()?).current_dir(workspace());
     if profile.ends_with("release") {
         cargo.arg("--release");
