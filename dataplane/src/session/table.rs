@@ -1,6 +1,6 @@
 //! Where a core keeps its sessions: fixed room, found by flow, walked by slot.
 //!
-//! A slab of sessions and an [`index`] from the flow's keyed hash (private to this table and random per
+//! A slab of sessions and an index from the flow's keyed hash (private to this table and random per
 //! boot) to slots. Nothing is allocated, moved or rehashed after [`SessionTable::new`].
 
 mod index;

@@ -7,7 +7,7 @@
 //! level 3: 64 buckets of  4.7 h   farther: queued again           12 days
 //! ```
 //!
-//! A bucket is a doubly linked list through [`Timer`]s, whose index is the slot. When the present reaches a
+//! A bucket is a doubly linked list through timers, whose index is the slot. When the present reaches a
 //! bucket of a higher level, its timers move to lower ones; at level 0 they are due. A timer is never due
 //! early, and at most one tick late if [`Wheel::advance`] keeps up. (G. Varghese, T. Lauck, "Hashed and
 //! hierarchical timing wheels", 1987.)

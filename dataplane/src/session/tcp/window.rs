@@ -9,7 +9,7 @@
 //!
 //! I. `seq` is not beyond `sender.max_end`. II. the segment ends not before `sender.end` minus the largest
 //! window of the receiver. III. what it acknowledges has been sent. IV. it does not acknowledge what was
-//! acknowledged longer than a window ago. I and III are widened by [`reordering`].
+//! acknowledged longer than a window ago. I and III are widened by `reordering`.
 
 use crate::flow::Direction;
 use crate::session::tcp::{
