@@ -7,11 +7,11 @@ use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::scenario::split_flow::SplitFlow;
 use samepath_tests::scenario::{self, simultaneous, strict};
 
-/// Exchanges of each kind per case; the full thousand is in `strict.rs`.
-const EXCHANGES: usize = 200;
+/// Exchanges of each kind per case, as in `strict.rs`.
+const EXCHANGES: usize = 1000;
 
-/// Flows per case; the full ten thousand is in `simultaneous.rs`.
-const FLOWS: usize = 2000;
+/// Flows per case, as in `simultaneous.rs`.
+const FLOWS: usize = 10_000;
 
 /// Which queue the routers' frames reach a node by.
 enum Queue {
@@ -44,6 +44,8 @@ fn stands_everything(name: &str, queues: u32, workers: u32, queue: Queue) -> Res
     scenario::keep_from_hosts(&bed)?;
     bed.start_nodes(&["--timeout", "udp=300", "--timeout", "tcp_syn_sent=300"])?;
     SplitFlow { family: Family::V4, vlan: None, number: 1 }.run(&bed)?;
+    SplitFlow { family: Family::V6, vlan: None, number: 2 }.run(&bed)?;
+    SplitFlow { family: Family::V4, vlan: Some(100), number: 3 }.run(&bed)?;
     let server = strict::serve(&bed)?;
     bed.cut_replication()?;
     strict::exchange(&bed, &server, EXCHANGES)?;
