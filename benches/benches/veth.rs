@@ -9,7 +9,7 @@ use samepath_benches::device::{self, Device, Peer, Traffic};
 use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
 use samepath_benches::report::{Goal, Report, Summary, Table};
-use samepath_benches::rig::{Rig, Setting};
+use samepath_benches::rig::{ClusterLink, Rig, Setting};
 use serde::Serialize;
 
 /// How the bench is called.
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let _settings = machine_settings(&arguments)?;
-    let rig = Rig::new("veth")?;
+    let rig = Rig::new("veth", ClusterLink::Veth)?;
     let mut search = Search::new(arguments.window);
     let mut measured = Vec::new();
     for repetition in 0..arguments.reps {
@@ -119,13 +119,14 @@ fn line(peer: Peer, flows: u64, window: &Window) -> String {
         .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
         .collect();
     format!(
-        "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %{}  ({})",
+        "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %, stolen {:.0} %{}  ({})",
         peer.name(),
         window.forwarded / 1e6,
         window.offered / 1e6,
         window.ns_per_packet,
         window.device_core * 100.0,
         window.foreign * 100.0,
+        window.stolen * 100.0,
         if window.is_spoiled() { " SPOILED" } else { "" },
         threads.join(", ")
     )
@@ -138,7 +139,8 @@ fn finish(measured: &[Measurement]) -> Result<()> {
     }
     print_medians(measured);
     for (flows, label) in [(1_000, "1k"), (100_000, "100k"), (1_000_000, "1m")] {
-        for (other, name) in [(Peer::Bare, "bare"), (Peer::Conntrack, "conntrack"), (Peer::Kernel, "kernel")] {
+        for (other, name) in [(Peer::Bare, "bare"), (Peer::Conntrack, "conntrack"), (Peer::Kernel, "kernel")]
+        {
             if let Some(summary) = ratio(measured, (Peer::Samepath, flows), (other, flows)) {
                 report.metric(&format!("ratio_vs_{name}/{label}"), &summary);
             }
@@ -177,7 +179,8 @@ fn print_medians(measured: &[Measurement]) {
     let mut table = Table::new(&["device", "flows", "Mpps", "spread %", "ns/packet", "spread %", "spoiled"]);
     for ((flows, peer), group) in groups {
         let of = |read: fn(&Window) -> f64| Summary::of(group.iter().map(|one| read(&one.window)));
-        let (Some(rate), Some(cost)) = (of(|window| window.forwarded / 1e6), of(|window| window.ns_per_packet))
+        let (Some(rate), Some(cost)) =
+            (of(|window| window.forwarded / 1e6), of(|window| window.ns_per_packet))
         else {
             continue;
         };

@@ -82,6 +82,7 @@ impl Ruleset {
 
 /// Entries in the namespace's connection tracking table.
 pub(super) fn sessions(rig: &Rig) -> Result<u64> {
-    let text = rig.device.enter(|| Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?))?;
+    let text =
+        rig.device.enter(|| Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?))?;
     text.trim().parse().with_context(|| format!("nf_conntrack_count {text:?}"))
 }
