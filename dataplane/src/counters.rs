@@ -125,6 +125,8 @@ counters! {
     frames_hand,
     /// Frames now in fill, receive, transmit and completion rings this worker serves.
     frames_kernel,
+    /// Epoch of the view this worker uses now.
+    view_epoch,
     /// Turns of the loop.
     turns,
     /// Times the worker slept.

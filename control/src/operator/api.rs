@@ -181,7 +181,12 @@ pub struct Interface {
 
 /// Reply to [`Request::Members`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Members {
+    /// Number of this node's present view; each node counts its own.
+    pub epoch: u32,
+    /// Every worker uses that view already.
+    pub adopted: bool,
     /// All configured nodes, this one included, ascending.
     pub members: Vec<Member>,
 }

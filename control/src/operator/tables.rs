@@ -129,6 +129,9 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
         })
         .collect();
     table(out, ["node", "address", "live", "connected", "last heard", "weight", "buckets"], &rows)?;
+    if !members.adopted {
+        writeln!(out, "some workers still use the view before epoch {}", members.epoch)?;
+    }
     for member in &members.members {
         if let Some(reason) = &member.refused {
             writeln!(out, "node {} is refused: {reason}", member.node)?;

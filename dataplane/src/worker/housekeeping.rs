@@ -25,6 +25,10 @@ impl<I: Io> Worker<I> {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
                 self.note_deaths(now);
+                if old.my_weight() != self.snapshots.view.my_weight() {
+                    // Until the peers hear of it they and this node disagree about some Directors.
+                    self.next_hello = now;
+                }
                 self.retire(Retired::View(old));
             }
             ToWorker::Routes(routes) => {
@@ -153,6 +157,7 @@ impl<I: Io> Worker<I> {
         counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
         counters.dirty.set(self.shard.dirty);
         counters.held.set(self.held.len() as u64);
+        counters.view_epoch.set(u64::from(self.snapshots.view.epoch));
         let frames = self.io.frames();
         counters.frames_free.set(frames.free);
         counters.frames_kernel.set(frames.kernel);
