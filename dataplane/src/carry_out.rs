@@ -42,6 +42,7 @@ impl<I: Io> Worker<I> {
         match verdict {
             Verdict::Forward => self.forward(job, slot, now),
             Verdict::Tunnel { kind, to, owner, generation } => {
+                self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation });
             }
             Verdict::Drop(reason) => self.drop_frame(job.frame, reason),

@@ -89,6 +89,12 @@ counters! {
     redirect_tx,
     /// Packets received as Owner (or passed on).
     redirect_rx,
+    /// Flow directions handed to the XDP program.
+    forwards_published,
+    /// Entries taken back from it.
+    forwards_withdrawn,
+    /// Flow directions for which its table had no room.
+    forwards_refused,
     /// Packets handed to another core of this node.
     handoff_tx,
     /// Packets received from another core of this node.

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod counters;
 pub mod decide;
 pub mod flow;
+pub mod forwards;
 pub mod limits;
 pub mod mailbox;
 pub mod route;

@@ -76,3 +76,17 @@ pub const EVICTION_PROBES: usize = 64;
 
 /// Bytes the kernel keeps in front of a received packet (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
 pub const XDP_HEADROOM: u32 = 256;
+
+/// Buckets of two entries by which the XDP program redirects by itself: 65,536 directions of flows in 4 MiB.
+/// More is more memory that cannot be swapped and more cache misses; a flow without an entry is redirected
+/// by its worker. A power of two; the XDP program has the same number.
+pub const FORWARD_BUCKETS: usize = 32_768;
+
+/// Packets of a flow after which it is offered to the XDP program, and again after as many more. Making an
+/// entry costs about as much as redirecting one packet, most flows are shorter than this, and a flow that
+/// is longer loses little by beginning late.
+pub const FORWARD_AFTER: u64 = 16;
+
+/// Packets of a flow after which it may take the entry of another one when both of its bucket are taken.
+/// Lower: flows that are all busy push each other out; higher: an idle one keeps its entry longer.
+pub const FORWARD_DISPLACE: u64 = 256;

@@ -4,6 +4,7 @@
 //! A worker owns its shard of the session table, its timers, counters and frames; nothing on this path
 //! takes a lock, and nothing is allocated once the vectors here have reached their size.
 
+mod forwarder;
 mod fragments;
 mod handoff;
 mod held;

@@ -249,6 +249,17 @@ fn option_data(option: &TunnelOption) -> [u8; OPTION_DATA] {
     data
 }
 
+/// The tag [`emit`] writes for this option and inner flow.
+pub fn tag_of(
+    option: &TunnelOption,
+    key: &TunnelKey,
+    cluster: u32,
+    flow: &FlowKey,
+    direction: Direction,
+) -> u64 {
+    tag(key, cluster, &option_data(option), flow, direction)
+}
+
 /// The tag of option data, whatever stands in its tag bytes.
 fn tag(key: &TunnelKey, cluster: u32, data: &[u8; OPTION_DATA], flow: &FlowKey, direction: Direction) -> u64 {
     let mut covered = [0; 4 + OPTION_DATA + 40 + 1];
@@ -300,6 +311,27 @@ pub fn emit(
     let tag = tag(key, cluster, &data, flow, direction);
     data[TAG..].copy_from_slice(&tag.to_be_bytes());
     geneve[GENEVE + OPTION_HEADER..].copy_from_slice(&data);
+}
+
+/// Sets to zero what differs between packets to the same peer in one view: lengths, IPv4 checksum, UDP source
+/// port, zone, generation, tag. The XDP program fills it in.
+///
+/// # Panics
+/// If `outer` is not what [`emit`] wrote.
+pub fn clear_per_packet(outer: &mut [u8]) {
+    let (head, tail) = outer.split_at_mut(outer.len() - UDP - GENEVE - OPTION);
+    if head.len() == ethernet::HEADER + ipv4::HEADER {
+        head[ethernet::HEADER + 2..][..2].fill(0);
+        head[ethernet::HEADER + 10..][..2].fill(0);
+    } else {
+        head[ethernet::HEADER + 4..][..2].fill(0);
+    }
+    tail[..2].fill(0);
+    tail[4..6].fill(0);
+    let data = &mut tail[UDP + GENEVE + OPTION_HEADER..];
+    data[3] = 0;
+    data[8..12].fill(0);
+    data[TAG..].fill(0);
 }
 
 fn emit_geneve(geneve: &mut [u8], cluster: u32) {

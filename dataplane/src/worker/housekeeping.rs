@@ -157,6 +157,7 @@ impl<I: Io> Worker<I> {
         counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
         counters.dirty.set(self.shard.dirty);
         counters.held.set(self.held.len() as u64);
+        counters.forwards_withdrawn.set(self.shard.forwards.withdrawn);
         counters.view_epoch.set(u64::from(self.snapshots.view.epoch));
         let frames = self.io.frames();
         counters.frames_free.set(frames.free);

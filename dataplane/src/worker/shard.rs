@@ -3,6 +3,7 @@
 use super::Worker;
 use crate::clock::NowMs;
 use crate::decide::{Arrival, Decision};
+use crate::forwards::Forwards;
 use crate::mailbox::FromWorker;
 use crate::session::table::{SessionTable, Slot};
 use crate::session::wheel::Wheel;
@@ -18,11 +19,18 @@ pub(crate) struct Shard {
     pub(crate) table: SessionTable,
     pub(crate) wheel: Wheel,
     pub(crate) dirty: u64,
+    /// What the XDP program redirects by itself; withdrawn wherever a session ends or moves.
+    pub(crate) forwards: Forwards,
 }
 
 impl Shard {
     pub(crate) fn new(capacity: usize, now: NowMs) -> Self {
-        Self { table: SessionTable::new(capacity), wheel: Wheel::new(capacity, now), dirty: 0 }
+        Self {
+            table: SessionTable::new(capacity),
+            wheel: Wheel::new(capacity, now),
+            dirty: 0,
+            forwards: Forwards::default(),
+        }
     }
 
     pub(crate) fn has_dirty(&self) -> bool {
@@ -33,6 +41,7 @@ impl Shard {
     pub(crate) fn remove(&mut self, slot: Slot) -> Session {
         self.wheel.cancel(slot);
         let session = self.table.remove(slot);
+        self.withdraw_forward(&session.key);
         self.dirty -= u64::from(session.dirty);
         session
     }
@@ -42,7 +51,8 @@ impl Shard {
         self.dirty -= u64::from(self.table.get(slot).dirty);
         self.dirty += u64::from(session.dirty);
         self.wheel.schedule(slot, session.expires);
-        self.table.replace(slot, session);
+        let old = self.table.replace(slot, session);
+        self.withdraw_forward_if_moved(&old, &session);
     }
 }
 
