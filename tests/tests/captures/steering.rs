@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use samepath_bpf::{Action, OnCrash, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
+use samepath_bpf::{Action, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId};
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
@@ -124,7 +124,7 @@ impl Twins {
 }
 
 fn load(role: PortRole) -> Result<Steering> {
-    let mut steering = Steering::load(&SteeringConfig { seed: SEED, on_crash: OnCrash::Closed })?;
+    let mut steering = Steering::load(&SteeringConfig { seed: SEED, ..Default::default() })?;
     let ifname = "lo".into();
     steering.set_port(&PortConfig { index: PORT, ifname, ifindex: IFINDEX, mac: MAC, role })?;
     Ok(steering)
