@@ -53,6 +53,26 @@ pub struct PeerAddress {
     pub port: Option<u16>,
 }
 
+/// Who tunnels packets of established flows to their Owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Forwarder {
+    /// The XDP program, once a worker has told it of the flow.
+    Xdp,
+    /// The workers.
+    #[default]
+    Worker,
+}
+
+impl Forwarder {
+    /// Its word on the command line and in `samepath status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Forwarder::Xdp => "xdp",
+            Forwarder::Worker => "worker",
+        }
+    }
+}
+
 /// How many workers run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Workers {
@@ -100,6 +120,8 @@ pub struct Config {
     pub on_crash: OnCrash,
     /// Bring flows to their Owner.
     pub aggregation: bool,
+    /// Who tunnels packets of established flows to their Owner.
+    pub forwarder: Forwarder,
     /// Which parts of a flow choose its Director.
     pub director_hash: DirectorHash,
     /// This node's share of Director duty, 1..=16.

@@ -10,6 +10,7 @@
 
 mod answers;
 mod exchange;
+mod forwarder;
 mod membership;
 mod start;
 mod walks;
@@ -35,6 +36,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use forwarder::Forwarding;
 use walks::Walks;
 
 /// How often the workers' outboxes are looked at while there is traffic, and while there is none.
@@ -50,6 +52,7 @@ struct Node {
     director_key: DirectorKey,
     nics: Vec<Nic>,
     steering: Steering,
+    forwarding: Forwarding,
     registrations: Vec<Registration>,
     depot: FrameDepot,
     frames: u64,
@@ -102,7 +105,7 @@ impl Node {
                 Wake::Tick => {}
                 Wake::Routes(mirrored) => self.take_routes(mirrored)?,
                 Wake::Peer(event) => self.take_event(event),
-                Wake::Request(request) => self.answer(request),
+                Wake::Request(request) => self.answer(request)?,
                 Wake::Signal(name) => {
                     tracing::info!("{name} received: samepath stops");
                     return Ok(());
@@ -110,6 +113,7 @@ impl Node {
             }
             let busy = self.carry_messages();
             self.watch_members()?;
+            self.watch_forwarder()?;
             self.workers.check_alive()?;
             tick = if busy { BUSY_TICK } else { IDLE_TICK };
         }

@@ -9,6 +9,7 @@ use samepath_dataplane::clock::Clock;
 use samepath_dataplane::cluster::view::View;
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::FlowKey;
+use samepath_dataplane::forwards::SharedWords;
 use samepath_dataplane::mailbox::{Mailbox, ToWorker};
 use samepath_dataplane::route::Routes;
 use samepath_dataplane::settings::Settings;
@@ -37,6 +38,8 @@ pub struct WorkersPlan {
     pub cores: Vec<usize>,
     /// The process's clock.
     pub clock: Clock,
+    /// Where flows are handed to the XDP program, if they are.
+    pub forwards: Option<SharedWords>,
 }
 
 /// All workers of the node, as control sees them.
@@ -80,7 +83,7 @@ impl Workers {
                 now: plan.clock.now(),
             };
             let core = (!plan.cores.is_empty()).then(|| plan.cores[index % plan.cores.len()]);
-            threads.push(start_one(parts, core, plan.clock)?);
+            threads.push(start_one(parts, core, plan.clock, plan.forwards.clone())?);
         }
         Ok(Self {
             threads,
@@ -183,6 +186,7 @@ fn start_one(
     parts: WorkerParts<XskIo>,
     core: Option<usize>,
     clock: Clock,
+    forwards: Option<SharedWords>,
 ) -> anyhow::Result<JoinHandle<XskIo>> {
     let index = parts.index;
     std::thread::Builder::new()
@@ -192,7 +196,11 @@ fn start_one(
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
             // The memory of the session shard is touched first by the core that uses it.
-            Worker::new(parts).run(clock)
+            let worker = Worker::new(parts);
+            match forwards {
+                Some(words) => worker.with_forwards(words).run(clock),
+                None => worker.run(clock),
+            }
         })
         .with_context(|| format!("worker {index} cannot be started: raise the limit of threads (ulimit -u)"))
 }

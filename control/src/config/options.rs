@@ -6,7 +6,7 @@ use samepath_dataplane::cluster::director::DirectorHash;
 use samepath_dataplane::settings::TcpPickup;
 
 use super::values::{self, Rule};
-use super::{Config, OnCrash, XdpMode};
+use super::{Config, Forwarder, OnCrash, XdpMode};
 
 /// How an option takes values.
 pub enum Kind {
@@ -207,6 +207,15 @@ const FLOWS: &[Opt] = &[
         set!(aggregation = |text| values::word(text, &[("on", true), ("off", false)])),
     ),
     one(
+        "forwarder",
+        "xdp|worker",
+        "Who tunnels packets of established flows to their Owner [default: worker]",
+        set!(
+            forwarder =
+                |text| { values::word(text, &[("xdp", Forwarder::Xdp), ("worker", Forwarder::Worker)]) }
+        ),
+    ),
+    one(
         "director-hash",
         "ip-pair|five-tuple",
         "What chooses a flow's Director, the same on all nodes [default: ip-pair]",
@@ -312,6 +321,7 @@ pub fn defaults() -> Config {
         replace: false,
         on_crash: OnCrash::Closed,
         aggregation: true,
+        forwarder: Forwarder::Worker,
         director_hash: DirectorHash::IpPair,
         director_weight: 1,
         tcp_pickup: TcpPickup::Strict,

@@ -16,7 +16,10 @@ use crate::operator::director;
 
 impl Node {
     /// Answers, or begins to find out.
-    pub(super) fn answer(&mut self, OperatorRequest { request, reply }: OperatorRequest) {
+    pub(super) fn answer(
+        &mut self,
+        OperatorRequest { request, reply }: OperatorRequest,
+    ) -> anyhow::Result<()> {
         let answer = match request {
             Request::Status => Reply::Status(self.status()),
             Request::Members => Reply::Members(self.members()),
@@ -25,25 +28,29 @@ impl Node {
                 director::answer(&self.view, (src, sport), (dst, dport), proto)
                     .map_or_else(Reply::error, Reply::Director)
             }
-            Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)),
+            Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
             Request::Sessions { filter } => {
-                return self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
+                self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
+                return Ok(());
             }
             Request::SessionsCount { filter } => {
-                return self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
+                self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
+                return Ok(());
             }
         };
         // An operator who hung up needs no answer.
         drop(reply.send(answer));
+        Ok(())
     }
 
-    fn set_aggregation(&mut self, on: bool) -> Aggregation {
+    fn set_aggregation(&mut self, on: bool) -> anyhow::Result<Aggregation> {
         if self.settings.aggregation != on {
             self.settings = Arc::new(Settings { aggregation: on, ..(*self.settings).clone() });
+            self.set_forwarder()?;
             let settings = self.settings.clone();
             self.workers.tell_all(|| ToWorker::Settings(settings.clone()));
         }
-        Aggregation { node: self.config.node.0, aggregation: on }
+        Ok(Aggregation { node: self.config.node.0, aggregation: on })
     }
 
     fn status(&self) -> Status {
@@ -53,6 +60,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
             ready: self.ready,
             aggregation: self.settings.aggregation,
+            forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
             workers: self.workers.count(),
@@ -86,6 +94,7 @@ impl Node {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
+        warnings.extend(self.forwarding.state().1.map(Into::into));
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(
@@ -140,6 +149,10 @@ impl Node {
             Ok(outcomes) => {
                 stats.xdp = outcomes.into_iter().map(|(name, count)| (name.into(), count)).collect();
             }
+            Err(error) => tracing::warn!("{error}"),
+        }
+        match self.steering.redirected_bytes() {
+            Ok(bytes) => stats.add_redirected(bytes),
             Err(error) => tracing::warn!("{error}"),
         }
         stats.replication = self

@@ -15,9 +15,10 @@ use samepath_dataplane::worker::Ports;
 use samepath_dataplane::xsk::{self, Opened, PortPlan, SocketsPlan};
 use tokio::sync::mpsc;
 
+use super::forwarder::Forwarding;
 use super::walks::Walks;
 use super::{Node, membership};
-use crate::config::{Config, XdpMode};
+use crate::config::{Config, Forwarder, XdpMode};
 use crate::keys::ClusterKeys;
 use crate::liveness::Liveness;
 use crate::nic::{self, Nic};
@@ -47,6 +48,7 @@ impl Node {
         let plan = sockets_plan(&config, &nics);
         let Opened { workers: rings, registrations, depot } = xsk::open(&plan)?;
 
+        let forwarding = Forwarding::start(config.forwarder, &mut steering, &nics, clock.now())?;
         let settings = Arc::new(settings(&config, &keys));
         let peers = membership::peers(&config, &first.routes, (nics.len() - 1) as u8);
         let me = Member { node: config.node, weight: 0 };
@@ -63,6 +65,7 @@ impl Node {
             sessions_max: config.sessions_max,
             cores: cores(&config),
             clock,
+            forwards: forwarding.words(&steering),
         })?;
         for socket in &registrations {
             steering.register_socket(socket.port, socket.queue, socket.fd)?;
@@ -76,6 +79,7 @@ impl Node {
             director_key,
             nics,
             steering,
+            forwarding,
             registrations,
             depot,
             workers,
@@ -93,6 +97,7 @@ impl Node {
             config,
             clock,
         };
+        node.set_forwarder()?;
         node.keep_resolved();
         Ok(node)
     }
@@ -123,7 +128,11 @@ fn start_replication(
 }
 
 fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result<Steering> {
-    let mut steering = Steering::load(&SteeringConfig { seed, on_crash: config.on_crash })?;
+    let mut steering = Steering::load(&SteeringConfig {
+        seed,
+        on_crash: config.on_crash,
+        forwarder: config.forwarder == Forwarder::Xdp,
+    })?;
     let peers: Vec<_> = config.peers.iter().map(|peer| peer.address).collect();
     steering.set_peers(&peers)?;
     let pass: Vec<_> = config.pass.iter().map(|rule| (rule.proto, rule.port)).collect();

@@ -145,6 +145,8 @@ pub struct Status {
     pub ready: bool,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
+    /// Who redirects packets of established flows now: `xdp` or `worker`.
+    pub forwarder: Cow<'static, str>,
     /// Epoch of the present view.
     pub epoch: u32,
     /// Live members, this node included, ascending.
@@ -316,6 +318,8 @@ pub struct Stats {
     pub verdicts: BTreeMap<String, u64>,
     /// What crossed the cluster link.
     pub tunnel: Tunnel,
+    /// Flows handed to the XDP program.
+    pub forwards: Forwards,
     /// Sessions now in the tables, and what became of others.
     pub sessions: SessionCounts,
     /// Packet memory.
@@ -352,12 +356,28 @@ pub struct Tunnel {
     pub first_packet_tx: u64,
     /// First packets that came back.
     pub first_packet_rx: u64,
-    /// Packets sent to their Owner.
+    /// Packets sent to their Owner, by workers and by the XDP program.
     pub redirect_tx: u64,
+    /// Those sent by the XDP program.
+    pub redirect_tx_xdp: u64,
+    /// Their bytes, outer headers included.
+    pub redirect_tx_xdp_bytes: u64,
     /// Redirects received.
     pub redirect_rx: u64,
     /// Tunnel packets refused, by drop reason (also in `drops`).
     pub rejected: BTreeMap<String, u64>,
+}
+
+/// Flow directions handed to the XDP program, in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forwards {
+    /// Entries made.
+    pub published: u64,
+    /// Entries taken back.
+    pub withdrawn: u64,
+    /// Entries there was no room for.
+    pub refused: u64,
 }
 
 /// Session counters in [`Stats`].

@@ -58,6 +58,14 @@ impl Stats {
         });
     }
 
+    /// Adds what the XDP program redirected by itself; `self.xdp` is filled in already.
+    pub fn add_redirected(&mut self, bytes: u64) {
+        let redirected = self.xdp.get("redirected").copied().unwrap_or(0);
+        self.tunnel.redirect_tx += redirected;
+        self.tunnel.redirect_tx_xdp = redirected;
+        self.tunnel.redirect_tx_xdp_bytes = bytes;
+    }
+
     fn add_tunnel(&mut self, c: &Counters) {
         let tunnel = &mut self.tunnel;
         tunnel.query_tx += c.query_tx.get();
@@ -66,6 +74,9 @@ impl Stats {
         tunnel.first_packet_rx += c.first_packet_rx.get();
         tunnel.redirect_tx += c.redirect_tx.get();
         tunnel.redirect_rx += c.redirect_rx.get();
+        self.forwards.published += c.forwards_published.get();
+        self.forwards.withdrawn += c.forwards_withdrawn.get();
+        self.forwards.refused += c.forwards_refused.get();
     }
 
     fn add_sessions(&mut self, c: &Counters) {

@@ -72,6 +72,7 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         duration(status.uptime_s)
     )?;
     writeln!(out, "aggregation {}", on(status.aggregation))?;
+    writeln!(out, "forwarder {}", status.forwarder)?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
     writeln!(out)?;
@@ -189,7 +190,15 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("tunnel first_packet_tx", tunnel.first_packet_tx),
         plain("tunnel first_packet_rx", tunnel.first_packet_rx),
         plain("tunnel redirect_tx", tunnel.redirect_tx),
+        plain("tunnel redirect_tx_xdp", tunnel.redirect_tx_xdp),
+        plain("tunnel redirect_tx_xdp_bytes", tunnel.redirect_tx_xdp_bytes),
         plain("tunnel redirect_rx", tunnel.redirect_rx),
+    ]);
+    let forwards = &stats.forwards;
+    rows.extend([
+        plain("forwards published", forwards.published),
+        plain("forwards withdrawn", forwards.withdrawn),
+        plain("forwards refused", forwards.refused),
     ]);
     rows.extend(group("tunnel rejected", &tunnel.rejected, false));
     let sessions = &stats.sessions;

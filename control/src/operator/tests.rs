@@ -96,6 +96,8 @@ fn stats_have_the_promised_names() {
             "query_tx",
             "redirect_rx",
             "redirect_tx",
+            "redirect_tx_xdp",
+            "redirect_tx_xdp_bytes",
             "rejected"
         ]
     );
