@@ -71,6 +71,8 @@ pub struct Stats {
     pub verdicts: BTreeMap<String, u64>,
     /// Tunnel packets by kind.
     pub tunnel: Tunnel,
+    /// Flows handed to the XDP program.
+    pub forwards: Forwards,
     /// Sessions by role.
     pub sessions: Roles,
     /// Where the UMEM's frames are.
@@ -126,8 +128,19 @@ pub struct Tunnel {
     pub first_packet_tx: u64,
     pub first_packet_rx: u64,
     pub redirect_tx: u64,
+    pub redirect_tx_xdp: u64,
+    pub redirect_tx_xdp_bytes: u64,
     pub redirect_rx: u64,
     pub rejected: BTreeMap<String, u64>,
+}
+
+/// Flow directions handed to the XDP program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the documentation")]
+pub struct Forwards {
+    pub published: u64,
+    pub withdrawn: u64,
+    pub refused: u64,
 }
 
 /// Sessions by role, and what became of others.

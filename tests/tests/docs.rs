@@ -83,6 +83,7 @@ fn every_xdp_outcome_with_its_action() {
     let page: Vec<_> = operations().table("table:outcomes").iter().map(|row| row[..2].to_vec()).collect();
     let action = |name: &str| match name.split_once('_').map_or(name, |(first, _)| first) {
         "steered" => "to a worker",
+        "redirected" => "to its Owner",
         "pass" => "kernel",
         "drop" => "drop",
         _ => "--on-crash",
@@ -157,6 +158,9 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.first_packet_rx,
         &counters.redirect_tx,
         &counters.redirect_rx,
+        &counters.forwards_published,
+        &counters.forwards_withdrawn,
+        &counters.forwards_refused,
         &counters.handoff_tx,
         &counters.handoff_rx,
         &counters.held,

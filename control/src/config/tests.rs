@@ -230,6 +230,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("ring-size", "65536", "a ring size is a whole number from 64 to 32768"),
     ("sessions-max", "-1", "a number of sessions is a whole number"),
     ("aggregation", "yes", "only these words are known: on, off"),
+    ("forwarder", "kernel", "only these words are known: xdp, worker"),
     ("director-hash", "ip", "only these words are known: ip-pair, five-tuple"),
     ("director-weight", "17", "a Director weight is a whole number from 1 to 16"),
     ("tcp-pickup", "lose", "only these words are known: strict, loose"),

@@ -34,6 +34,7 @@ impl Bed {
     ///
     /// - frames in kernel + in hand + free = total, none held;
     /// - packets taken from the rings = packets sent + packets dropped by reason;
+    /// - packets sent to their Owner = verdicts of workers + frames the XDP program redirected;
     /// - frames the XDP program steered = packets taken from the rings + Hello messages + what the rings refused;
     /// - frames the kernel received = the XDP program's outcomes.
     ///
@@ -141,6 +142,13 @@ impl Account {
             stats.rx,
             stats.hello.rx,
             stats.rings
+        );
+        let by_workers = stats.verdicts.get("redirect").copied().unwrap_or(0);
+        let by_xdp = stats.xdp_outcome("redirected");
+        ensure!(
+            stats.tunnel.redirect_tx == by_workers + by_xdp && stats.tunnel.redirect_tx_xdp == by_xdp,
+            "redirected by workers {by_workers}, by XDP {by_xdp}, but {:?}",
+            stats.tunnel
         );
         let outcomes: u64 = stats.xdp.values().sum();
         let received = self.interfaces_rx.saturating_sub(before_start);

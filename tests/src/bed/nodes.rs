@@ -55,6 +55,7 @@ impl Bed {
         flag("--keys", self.keys.clone().into());
         flag("--workers", self.shape.workers.to_string().into());
         flag("--xdp-mode", "native".into());
+        flag("--forwarder", self.shape.forwarder.name().into());
         flag("--control-socket", self.socket(number).into());
         flags.extend(extra.iter().map(Into::into));
         flags
