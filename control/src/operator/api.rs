@@ -460,6 +460,8 @@ pub struct Worker {
     pub handoff_rx: u64,
     /// Sessions now in its table, all roles.
     pub sessions: u64,
+    /// Epoch of the view it uses.
+    pub view_epoch: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Times it slept.

@@ -246,7 +246,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 10]> = stats
+    let rows: Vec<[String; 11]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -259,6 +259,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.handoff_tx,
                 w.handoff_rx,
                 w.sessions,
+                w.view_epoch,
                 w.turns,
                 w.sleeps,
             ]
@@ -271,7 +272,19 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     table(
         out,
-        ["worker", "core", "rx", "tx", "dropped", "handoff tx", "handoff rx", "sessions", "turns", "sleeps"],
+        [
+            "worker",
+            "core",
+            "rx",
+            "tx",
+            "dropped",
+            "handoff tx",
+            "handoff rx",
+            "sessions",
+            "view",
+            "turns",
+            "sleeps",
+        ],
         &rows,
     )
 }
