@@ -312,7 +312,7 @@ impl<I: Io> Worker<I> {
         }
         let around = Surroundings { view: &self.snapshots.view, settings: &self.snapshots.settings, now };
         let session = slot.map(|slot| self.shard.table.get(slot));
-        let decision = decide(&job.packet, &job.arrival, session, &around);
+        let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);
         self.count_decision(&job.arrival, &decision);
         match self.apply(decision.change, slot, job.packet.length, now) {
             Ok(slot) => self.carry_out(decision.verdict, job, slot, now),

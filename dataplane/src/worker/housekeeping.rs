@@ -109,7 +109,7 @@ impl<I: Io> Worker<I> {
     /// Only the Owner ages a session; a backup waits for its delete, or for its Owner's death and a
     /// fresh minimum time; a claim never lapses under a living Owner.
     fn timer_due(&mut self, slot: Slot, now: NowMs) {
-        let session = *self.shard.table.get(slot);
+        let session = self.shard.table.get(slot);
         if session.expires > now {
             self.shard.wheel.schedule(slot, session.expires);
             return;
@@ -134,7 +134,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn look_again(&mut self, slot: Slot, at: NowMs) {
-        self.shard.table.get_mut(slot).expires = at;
+        self.shard.table.set_expires(slot, at);
         self.shard.wheel.schedule(slot, at);
     }
 
