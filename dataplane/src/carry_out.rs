@@ -200,7 +200,8 @@ impl<I: Io> Worker<I> {
     }
 
     /// Sends out of `port`: through a ring of this worker, or through that of another one.
-    fn send(&mut self, port: u8, frame: I::Frame) {
+    #[inline(always)]
+    pub(crate) fn send(&mut self, port: u8, frame: I::Frame) {
         if self.io.can_send(port) {
             return self.send_here(port, frame);
         }

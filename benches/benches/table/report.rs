@@ -68,12 +68,18 @@ impl Report {
     pub fn print(&self) {
         for (size, figures) in &self.sizes {
             println!("\n{size} sessions, ns of CPU per operation (median; ± half of the middle half)");
-            println!("{:<46} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7}", "", "hit", "±%", "miss", "insert", "delete", "expire");
+            println!(
+                "{:<46} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7}",
+                "", "hit", "±%", "miss", "insert", "delete", "expire"
+            );
             for one in figures {
                 let [hit, miss, insert, delete, expire] =
                     [&one.hit, &one.miss, &one.insert, &one.delete, &one.expire].map(|of| cell(median(of)));
                 let spread = cell(spread(&one.hit));
-                println!("{:<46} {hit:>7} {spread:>6} {miss:>7} {insert:>7} {delete:>7} {expire:>7}", one.name);
+                println!(
+                    "{:<46} {hit:>7} {spread:>6} {miss:>7} {insert:>7} {delete:>7} {expire:>7}",
+                    one.name
+                );
             }
             for (what, ratio) in [
                 ("hits as fast as rte_hash, times", Self::against(figures, "DPDK", |one| &one.hit)),
@@ -88,9 +94,10 @@ impl Report {
 
     fn metrics(&self) -> Value {
         let each = |begins: &str, pick: fn(&Figures) -> &[f64]| -> Value {
-            let pairs = self.sizes.iter().map(|(size, figures)| {
-                (size.to_string(), json!(Self::against(figures, begins, pick)))
-            });
+            let pairs = self
+                .sizes
+                .iter()
+                .map(|(size, figures)| (size.to_string(), json!(Self::against(figures, begins, pick))));
             Value::Object(pairs.collect())
         };
         json!({
@@ -116,7 +123,8 @@ impl Report {
                 .collect();
             (size.to_string(), Value::Array(all))
         });
-        let report = json!({ "schema": 1, "metrics": self.metrics(), "sizes": Value::Object(sizes.collect()) });
+        let report =
+            json!({ "schema": 1, "metrics": self.metrics(), "sizes": Value::Object(sizes.collect()) });
         let folder = std::env::var("SAMEPATH_BENCH_DIR").unwrap_or("target/bench".into());
         let path = std::path::Path::new(&folder).join("table.json");
         std::fs::create_dir_all(&folder).expect("target/bench can be made");

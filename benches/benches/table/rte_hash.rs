@@ -18,7 +18,8 @@ pub struct RteHash {
 impl RteHash {
     /// Starts it; the reason if there is none (not built, no memory).
     pub fn start(sessions: u32) -> Result<Self, String> {
-        let program = PathBuf::from(std::env::var("SAMEPATH_RTE_HASH").unwrap_or("target/bench/rte_hash".into()));
+        let program =
+            PathBuf::from(std::env::var("SAMEPATH_RTE_HASH").unwrap_or("target/bench/rte_hash".into()));
         let mut child = Command::new(&program)
             .arg(sessions.to_string())
             .stdin(Stdio::piped())

@@ -14,6 +14,7 @@ mod burst;
 mod index;
 mod line;
 mod name;
+mod plain;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use burst::Found;
 use index::Index;
 use line::{FREE, Line, NO_REST, Rest};
 use name::{Named, Namer};
+pub use plain::PlainRules;
 use slots::Slots;
 
 /// Where a session is in its table. Valid until the session is removed.

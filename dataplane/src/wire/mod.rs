@@ -13,6 +13,7 @@ pub mod ipv6;
 pub mod layout;
 mod octets;
 pub mod packet;
+pub mod plain;
 #[cfg(test)]
 mod properties;
 pub mod record;

@@ -168,7 +168,7 @@ impl<I: Io> Worker<I> {
     /// True when control said stop and nothing is left in the transmit rings (or waiting was enough).
     pub(super) fn may_end(&mut self, now: NowMs) -> bool {
         let Some(since) = self.stopping else { return false };
-        let idle = self.jobs.is_empty() && self.io.frames().hand == 0;
+        let idle = self.io.frames().hand == 0;
         now.since(since) > STOP_MS || (idle && self.handoff.is_empty() && !self.io.flush())
     }
 }

@@ -5,7 +5,6 @@
 //! frame: | XDP headroom 256 ........ [Layout 24] | packet ...................... 2048
 //! ```
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{FrameCount, Io, Waker};
@@ -50,8 +49,10 @@ pub struct Wire {
 
 #[derive(Debug, Default)]
 struct WireState {
-    arriving: VecDeque<MemoryFrame>,
-    sent: VecDeque<(u8, MemoryFrame)>,
+    arriving: Vec<MemoryFrame>,
+    sent: Vec<(u8, MemoryFrame)>,
+    /// Sent earlier, the oldest last.
+    to_take: Vec<(u8, MemoryFrame)>,
     spare: Vec<MemoryFrame>,
 }
 
@@ -75,13 +76,17 @@ impl Wire {
         let mut state = self.state();
         let mut frame = state.spare.pop().unwrap_or_else(MemoryFrame::empty);
         frame.fill(bytes, &layout.to_metadata());
-        state.arriving.push_back(frame);
+        state.arriving.push(frame);
     }
 
     /// Gives the oldest packet sent and not yet taken to `look`: interface index and bytes.
     pub fn take_sent_with<T>(&self, look: impl FnOnce(u8, &[u8]) -> T) -> Option<T> {
         let mut state = self.state();
-        let (port, frame) = state.sent.pop_front()?;
+        if state.to_take.is_empty() {
+            let WireState { sent, to_take, .. } = &mut *state;
+            to_take.extend(sent.drain(..).rev());
+        }
+        let (port, frame) = state.to_take.pop()?;
         let seen = look(port, frame.bytes());
         state.spare.push(frame);
         Some(seen)
@@ -119,7 +124,11 @@ impl Io for MemoryIo {
     fn receive(&mut self, limit: usize, burst: &mut Vec<MemoryFrame>) {
         let mut state = self.wire.state();
         let count = limit.min(state.arriving.len()).min(self.free as usize);
-        burst.extend(state.arriving.drain(..count));
+        if count == state.arriving.len() {
+            burst.append(&mut state.arriving);
+        } else {
+            burst.extend(state.arriving.drain(..count));
+        }
         self.free -= count as u64;
     }
 
@@ -131,8 +140,10 @@ impl Io for MemoryIo {
         &mut frame.buffer[START..START + frame.length]
     }
 
-    fn metadata(&self, frame: &MemoryFrame) -> [u8; Layout::SIZE] {
-        *frame.buffer[START - Layout::SIZE..].first_chunk().expect("a frame is longer than its headroom")
+    #[inline(always)]
+    fn view<'a>(&'a self, frame: &'a MemoryFrame) -> (&'a [u8; Layout::SIZE], &'a [u8]) {
+        let metadata = frame.buffer[START - Layout::SIZE..].first_chunk();
+        (metadata.expect("a frame is longer than its headroom"), frame.bytes())
     }
 
     fn grow_front(&mut self, frame: &mut MemoryFrame, room: usize) -> bool {
@@ -182,7 +193,7 @@ impl Io for MemoryIo {
     fn flush(&mut self) -> bool {
         if !self.waiting.is_empty() || !self.stock.is_empty() {
             let mut state = self.wire.state();
-            state.sent.extend(self.waiting.drain(..));
+            state.sent.append(&mut self.waiting);
             state.spare.append(&mut self.stock);
         }
         false

@@ -11,6 +11,7 @@ use crate::memory::prefetch;
 use crate::session::table::index::Glance;
 use crate::session::table::name::Named;
 use crate::session::table::{SessionTable, Slot};
+use crate::wire::plain::Plain;
 
 /// Flows between two stages. Lower: lines are needed before they are there; higher: more are asked for
 /// than a core can wait for (10 to 16 in the first cache level).
@@ -66,6 +67,51 @@ impl SessionTable {
     #[inline(always)]
     pub fn settle(&self, found: &Found, key: &FlowKey) -> Option<Slot> {
         if found.changes == self.changes { found.slot() } else { self.find_named(&found.named, key) }
+    }
+
+    /// First step of a look-up by parts of the packet: hash, ask for the bucket.
+    #[inline(always)]
+    pub fn begin_plain(&self, plain: &Plain, found: &mut Found) {
+        found.named = if plain.ipv6 {
+            self.namer.long(&plain.ends, plain.rest)
+        } else {
+            self.namer.short(plain.ends[0], plain.rest)
+        };
+        self.index.prefetch(found.named.hash);
+    }
+
+    /// Second step: compare tags, ask for the line.
+    #[inline(always)]
+    pub fn glance_at(&self, found: &mut Found) {
+        found.changes = self.changes;
+        self.glance(found);
+    }
+
+    /// Last step: the slot that the flow has now. `ends`: those of the packet, looked at for IPv6 only.
+    #[inline(always)]
+    pub fn confirm(&self, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
+        if found.changes == self.changes {
+            if self.is_plainly(found.slot, &found.named, ends) {
+                return Some(Slot(found.slot));
+            }
+            if found.slot == NONE {
+                return None;
+            }
+        }
+        self.find_again(found, ends)
+    }
+
+    /// The flow is in its other bucket, or sessions came and went since the glance.
+    #[cold]
+    fn find_again(&self, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
+        let named = &found.named;
+        self.index.find(named.hash, |slot| self.is_plainly(slot, named, ends)).map(Slot)
+    }
+
+    #[inline(always)]
+    fn is_plainly(&self, slot: u32, named: &Named, ends: &[u64; 4]) -> bool {
+        let line = self.lines.get(slot as usize);
+        line.is_some_and(|line| line.is_of(named) && (!line.is_long() || self.long[slot as usize] == *ends))
     }
 
     #[inline(always)]

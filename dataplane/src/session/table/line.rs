@@ -117,8 +117,7 @@ impl Line {
     /// True if this is the line of a flow with this name (an IPv6 flow's addresses are compared apart).
     #[inline(always)]
     pub(super) fn is_of(&self, named: &Named) -> bool {
-        let differ =
-            (self.name.addresses ^ named.name.addresses) | (self.name.rest ^ named.name.rest);
+        let differ = (self.name.addresses ^ named.name.addresses) | (self.name.rest ^ named.name.rest);
         differ == 0 && self.is_long() == named.hash.is_long()
     }
 

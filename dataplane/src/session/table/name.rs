@@ -81,15 +81,33 @@ impl Namer {
         let [lo, hi] = addresses(key);
         let rest = u64::from(key.lo_port) | u64::from(key.hi_port) << 16 | u64::from(key.proto_vlans) << 32;
         let not_mapped = lo[0] | hi[0] | (lo[1] ^ MAPPED | hi[1] ^ MAPPED) & LOW_HALF;
-        let [k0, k1, k2, k3, ..] = self.keys;
         let (addresses, long) =
             if not_mapped == 0 { (lo[1] & !LOW_HALF | hi[1] >> 32, 0) } else { (self.digest(lo, hi), 1) };
+        self.named(addresses, rest, long)
+    }
+
+    /// The name of an IPv4 flow: lower address (high half) and higher address, read as little endian.
+    #[inline(always)]
+    pub(super) fn short(&self, addresses: u64, rest: u64) -> Named {
+        self.named(addresses, rest, 0)
+    }
+
+    /// The name of an IPv6 flow with these two addresses of two words each.
+    #[inline(always)]
+    pub(super) fn long(&self, [a, b, c, d]: &[u64; 4], rest: u64) -> Named {
+        self.named(self.digest([*a, *b], [*c, *d]), rest, 1)
+    }
+
+    #[inline(always)]
+    fn named(&self, addresses: u64, rest: u64, long: u64) -> Named {
+        let [k0, k1, k2, k3, ..] = self.keys;
         let once = fold(addresses ^ k0, rest ^ k1);
         let hash = fold(once ^ k2, k3) & !1 | long;
         Named { name: Name { addresses, rest }, hash: Hash(hash) }
     }
 
     /// Stands for two IPv6 addresses.
+    #[inline(always)]
     fn digest(&self, lo: [u64; 2], hi: [u64; 2]) -> u64 {
         let [.., k4, k5, k6, k7] = self.keys;
         fold(lo[0] ^ k4, lo[1] ^ k5).wrapping_add(fold(hi[0] ^ k6, hi[1] ^ k7).rotate_left(32))
@@ -173,9 +191,10 @@ mod tests {
     #[test]
     fn every_bit_counts() {
         const TRIES: u32 = 2000;
-        for key in [flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (4000, 80)),
-            flow("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), (4000, 80))]
-        {
+        for key in [
+            flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (4000, 80)),
+            flow("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), (4000, 80)),
+        ] {
             let flips: Vec<(usize, u8)> = (12..16).map(|byte| (byte, 1)).chain([(13, 128)]).collect();
             for (byte, bit) in flips {
                 let mut other = key;
