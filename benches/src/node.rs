@@ -102,7 +102,7 @@ fn settings(me: u16) -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
-        tunnel_key: TunnelKey([9; 16]),
+        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 

@@ -34,7 +34,7 @@ use crate::wire::{addresses, tunnel};
 use crate::xsk::Io;
 
 pub(crate) use crate::carry_out::NoHop;
-use fast_path::{Glance, Tally};
+use fast_path::FastPath;
 use fragments::Trains;
 pub use handoff::{Handoff, Work};
 use held::Held;
@@ -100,8 +100,7 @@ pub struct Worker<I: Io> {
     pub(crate) removal_lost: bool,
     pub(crate) due: Vec<Slot>,
     burst: Vec<I::Frame>,
-    glances: Vec<Glance>,
-    tally: Tally,
+    fast: FastPath,
 }
 
 /// What a worker is made of.
@@ -138,7 +137,7 @@ const SOON_MS: u32 = 1;
 impl<I: Io> Worker<I> {
     /// Puts a worker together; this is where its memory is allocated.
     pub fn new(parts: WorkerParts<I>) -> Self {
-        Self {
+        let mut worker = Self {
             index: parts.index,
             io: parts.io,
             ports: parts.ports,
@@ -158,9 +157,16 @@ impl<I: Io> Worker<I> {
             removal_lost: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(BURST * MAX_PORTS),
-            glances: Vec::with_capacity(BURST * MAX_PORTS),
-            tally: Tally::default(),
-        }
+            fast: FastPath::new(BURST * MAX_PORTS),
+        };
+        worker.renew_outers();
+        worker
+    }
+
+    /// Without the fast path every packet goes the long way; for tests that compare the two.
+    pub fn without_fast_path(mut self) -> Self {
+        self.fast.is_on = false;
+        self
     }
 
     /// Runs until control says stop; returns the rings so that they can be closed in the right order.

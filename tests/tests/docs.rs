@@ -151,6 +151,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.forward,
         &counters.hello_rx,
         &counters.hello_tx,
+        &counters.fast_path,
         &counters.query_tx,
         &counters.query_rx,
         &counters.first_packet_tx,

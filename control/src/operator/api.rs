@@ -460,6 +460,8 @@ pub struct Worker {
     pub handoff_rx: u64,
     /// Sessions now in its table, all roles.
     pub sessions: u64,
+    /// Packets of its that took the fast path.
+    pub fast_path: u64,
     /// Epoch of the view it uses.
     pub view_epoch: u64,
     /// Turns of its loop.

@@ -246,7 +246,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 11]> = stats
+    let rows: Vec<[String; 12]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -259,6 +259,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.handoff_tx,
                 w.handoff_rx,
                 w.sessions,
+                w.fast_path,
                 w.view_epoch,
                 w.turns,
                 w.sleeps,
@@ -281,6 +282,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
             "handoff tx",
             "handoff rx",
             "sessions",
+            "fast path",
             "view",
             "turns",
             "sleeps",

@@ -20,7 +20,7 @@ pub fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Timeouts::default(),
-        tunnel_key: TunnelKey([0; 16]),
+        tunnel_key: TunnelKey::new([0; 16]),
     }
 }
 

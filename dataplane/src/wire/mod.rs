@@ -21,6 +21,7 @@ pub mod rewrite;
 #[cfg(test)]
 mod samples;
 pub mod sctp;
+pub mod tag;
 pub mod tcp;
 pub mod transport;
 pub mod tunnel;

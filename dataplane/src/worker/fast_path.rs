@@ -6,21 +6,28 @@
 //! ```text
 //! every packet of the burst: read it; if it is plain: hash its flow, ask for the bucket   ┐ memory is asked
 //! every plain packet       : compare tags, ask for the session's line                     ┘ for ahead
-//! every packet, in order   : plain and in step? ── yes ─► write the session, rewrite the packet, send
-//!                                               └─ no ──► `Worker::admit`: parse, place, decide, carry out
+//! every packet, in order   : plain, and known here?
+//!                              own session, in step ────► write the session, rewrite the packet, send  (local.rs)
+//!                              another live node's ─────► put the tunnel header in front, send       (redirect.rs)
+//!                              anything else ───────────► `Worker::admit`: parse, place, decide, carry out
 //! ```
 //!
 //! A test runs the same traffic with and without it and compares everything that can be seen.
 
+mod local;
+mod redirect;
+
+pub(super) use redirect::Outers;
+
 use super::Worker;
 use crate::clock::NowMs;
-use crate::route::LinkHop;
-use crate::session::table::{Found, PlainRules, Slot};
-use crate::verdict::DropReason;
+use crate::session::Role;
+use crate::session::table::Found;
+use crate::wire::addresses;
 use crate::wire::flow_hash::core_of;
-use crate::wire::layout::{FLAG_IPV6, Layout};
+use crate::wire::layout::{FLAG_IPV6, FLAG_TUNNEL, Layout};
 use crate::wire::plain::Plain;
-use crate::wire::rewrite;
+use crate::wire::tunnel::{self, TaggedFlow, TunnelOption};
 use crate::xsk::Io;
 
 /// What was read of a packet of the burst: the plain part of it, and where its session may be.
@@ -30,30 +37,66 @@ pub(super) struct Glance {
     is_plain: bool,
     plain: Plain,
     found: Found,
-    /// Bytes of the frame.
+    /// Bytes of the (inner) frame.
     length: u32,
+    /// Bytes in front of it; 0 outside the tunnel.
+    inner_off: u16,
+    /// Index of the interface it arrived on.
+    port: u8,
+    flow_hash: u32,
+    /// What the tunnel said, the tag verified; `None` outside the tunnel.
+    option: Option<TunnelOption>,
 }
 
 /// Packets of the fast path since the counters were last written.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+struct Tally {
     packets: u64,
-    bytes: u64,
-    /// Handed to another core for sending.
-    handed: u64,
-    handed_bytes: u64,
+    /// With outer headers.
+    bytes_in: u64,
+    /// With outer headers.
+    bytes_out: u64,
+    forwarded: u64,
+    redirected: u64,
+    queries: u64,
+    redirects: u64,
+    /// Dropped, or handed to another core for sending.
+    not_sent: u64,
+    not_sent_bytes: u64,
+}
+
+/// What the fast path keeps from burst to burst.
+#[derive(Debug)]
+pub(super) struct FastPath {
+    glances: Vec<Glance>,
+    tally: Tally,
+    /// Headers towards each peer.
+    outers: Outers,
+    /// Off in tests that compare both ways.
+    pub(super) is_on: bool,
+}
+
+impl FastPath {
+    pub(super) fn new(burst: usize) -> Self {
+        Self {
+            glances: vec![Glance::default(); burst],
+            tally: Tally::default(),
+            outers: Outers::default(),
+            is_on: true,
+        }
+    }
 }
 
 impl<I: Io> Worker<I> {
     /// Works on the frames in `burst`, in order. `counted`: another core has counted them as received.
     pub(super) fn run_burst(&mut self, counted: bool, now: NowMs) {
         let mut burst = std::mem::take(&mut self.burst);
-        let mut glances = std::mem::take(&mut self.glances);
+        let mut glances = std::mem::take(&mut self.fast.glances);
         if glances.len() < burst.len() {
             glances.resize(burst.len(), Glance::default());
         }
         for (frame, glance) in burst.iter().zip(&mut glances) {
-            glance.is_plain = self.glance(frame, counted, glance).is_some();
+            glance.is_plain = self.fast.is_on && self.glance(frame, counted, glance).is_some();
         }
         for glance in glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain) {
             self.shard.table.glance_at(&mut glance.found);
@@ -65,7 +108,7 @@ impl<I: Io> Worker<I> {
             }
         }
         self.write_tally(counted);
-        (self.burst, self.glances) = (burst, glances);
+        (self.burst, self.fast.glances) = (burst, glances);
     }
 
     /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not.
@@ -73,79 +116,84 @@ impl<I: Io> Worker<I> {
     fn glance(&self, frame: &I::Frame, counted: bool, glance: &mut Glance) -> Option<()> {
         let (metadata, bytes) = self.io.view(frame);
         let layout = Layout::from_metadata(metadata);
-        if layout.flags & !FLAG_IPV6 != 0 {
+        if layout.flags & !(FLAG_IPV6 | FLAG_TUNNEL) != 0 {
             return None;
         }
         if !counted && core_of(layout.flow_hash, self.handoff.workers()) != self.index {
             return None;
         }
+        (glance.port, glance.flow_hash) = (layout.port, layout.flow_hash);
+        if layout.flags & FLAG_TUNNEL != 0 {
+            return self.glance_inside(bytes, &layout, glance);
+        }
+        (glance.inner_off, glance.option) = (0, None);
         glance.length = bytes.len() as u32;
         glance.plain.read(bytes, &layout)?;
         self.shard.table.begin_plain(&glance.plain, &mut glance.found);
         Some(())
     }
 
-    /// Forwards the packet if this node owns its flow and it is in step; gives it back otherwise.
-    #[inline(always)]
-    fn try_fast(&mut self, mut frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
-        let Some((hop, sooner)) = self.follow(glance, now) else { return Some(frame) };
-        if let Some((slot, expires)) = sooner {
-            self.shard.wheel.schedule_no_later(slot, expires);
+    /// As [`Worker::glance`], of a tunnel packet: its option is read and its tag verified.
+    fn glance_inside(&self, bytes: &[u8], layout: &Layout, glance: &mut Glance) -> Option<()> {
+        let inner_off = usize::from(layout.inner_off);
+        let inner = bytes.get(inner_off..)?;
+        glance.plain.read(inner, layout)?;
+        self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        let received = tunnel::parse_plain(bytes, inner_off)?;
+        let settings = &self.snapshots.settings;
+        let sender = self.snapshots.view.peer(received.option.sender)?.address;
+        let known = received.cluster == settings.cluster && addresses::is_tunnel_source(bytes, sender);
+        if !known || !received.verify_flow(&settings.tunnel_key, &TaggedFlow::from(&glance.plain)) {
+            return None;
         }
-        let bytes = self.io.bytes_mut(&mut frame);
-        rewrite::decrement_ttl_of_plain(bytes, usize::from(glance.plain.l3_off), glance.plain.ipv6);
-        rewrite::set_macs(bytes, hop.destination_mac, hop.source_mac);
-        self.tally.packets += 1;
-        self.tally.bytes += u64::from(glance.length);
-        self.send_fast(hop.port, frame, glance.length);
-        None
+        glance.length = inner.len() as u32;
+        (glance.inner_off, glance.option) = (layout.inner_off, Some(received.option));
+        Some(())
     }
 
-    /// Follows the packet's session if this node owns it and nothing is unusual: where the packet leaves,
-    /// and the session's new end if that came closer.
+    /// Sends the packet on if its session says plainly where; gives it back otherwise.
     #[inline(always)]
-    fn follow(&mut self, glance: &Glance, now: NowMs) -> Option<(LinkHop, Option<(Slot, NowMs)>)> {
-        let Self { shard, snapshots, ports, .. } = self;
-        let plain = &glance.plain;
-        let slot = shard.table.confirm(&glance.found, &plain.ends)?;
-        let (routes, timeouts) = (&*snapshots.routes, &snapshots.settings.timeouts);
-        let rules = PlainRules { timeouts, routes: routes.generation, now };
-        let leave = |hop| {
-            let hop = routes.hop(hop)?;
-            let fits = u32::from(plain.l3_length) <= hop.mtu;
-            (fits && hop.port != ports.cluster_link).then_some(*hop)
+    fn try_fast(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
+        let Some(slot) = self.shard.table.confirm(&glance.found, &glance.plain.ends) else {
+            return Some(frame);
         };
-        let (hop, sooner) = shard.table.follow_plain(slot, plain, glance.length, &rules, leave)?;
-        Some((hop, sooner.map(|expires| (slot, expires))))
+        if self.shard.table.role(slot) == Role::Owner {
+            self.forward_fast(frame, glance, slot, now)
+        } else {
+            self.redirect_fast(frame, glance, slot)
+        }
     }
 
     #[inline(always)]
-    fn send_fast(&mut self, port: u8, frame: I::Frame, length: u32) {
+    fn send_fast(&mut self, port: u8, frame: I::Frame, length: u64) {
         if self.io.can_send(port) {
-            if let Err(frame) = self.io.send(port, frame) {
-                self.not_sent_here(length);
-                self.drop_frame(frame, DropReason::TxRingFull);
-            }
+            let Err(frame) = self.io.send(port, frame) else { return };
+            self.not_sent_here(length);
+            self.drop_frame(frame, crate::verdict::DropReason::TxRingFull);
         } else {
             self.not_sent_here(length);
             self.send(port, frame);
         }
     }
 
-    fn not_sent_here(&mut self, length: u32) {
-        self.tally.handed += 1;
-        self.tally.handed_bytes += u64::from(length);
+    fn not_sent_here(&mut self, length: u64) {
+        self.fast.tally.not_sent += 1;
+        self.fast.tally.not_sent_bytes += length;
     }
 
-    #[inline]
     fn write_tally(&mut self, counted: bool) {
-        let tally = std::mem::take(&mut self.tally);
+        let tally = std::mem::take(&mut self.fast.tally);
+        let counters = &self.counters;
         if !counted {
-            self.counters.rx.add(tally.packets);
-            self.counters.rx_bytes.add(tally.bytes);
+            counters.rx.add(tally.packets);
+            counters.rx_bytes.add(tally.bytes_in);
         }
-        self.counters.forward.add(tally.packets);
-        self.counters.tx.add(tally.packets - tally.handed);
-        self.counters.tx_bytes.add(tally.bytes - tally.handed_bytes);
+        counters.fast_path.add(tally.packets);
+        counters.forward.add(tally.forwarded);
+        counters.redirect_tx.add(tally.redirected);
+        counters.query_rx.add(tally.queries);
+        counters.redirect_rx.add(tally.redirects);
+        counters.tx.add(tally.packets - tally.not_sent);
+        counters.tx_bytes.add(tally.bytes_out - tally.not_sent_bytes);
     }
 }

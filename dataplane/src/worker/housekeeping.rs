@@ -29,6 +29,7 @@ impl<I: Io> Worker<I> {
                     // Until the peers hear of it they and this node disagree about some Directors.
                     self.next_hello = now;
                 }
+                self.renew_outers();
                 self.retire(Retired::View(old));
             }
             ToWorker::Routes(routes) => {
@@ -39,6 +40,7 @@ impl<I: Io> Worker<I> {
             ToWorker::Settings(settings) => {
                 let switched_on = settings.aggregation && !self.snapshots.settings.aggregation;
                 let old = std::mem::replace(&mut self.snapshots.settings, settings);
+                self.renew_outers();
                 self.retire(Retired::Settings(old));
                 if switched_on {
                     self.walks.begin(Purpose::Announce { dirty_only: false }, 0);
