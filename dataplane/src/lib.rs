@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod route;
 pub mod session;
 pub mod settings;
+pub mod tuning;
 pub mod verdict;
 pub mod wire;
 pub mod worker;
