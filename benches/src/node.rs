@@ -137,6 +137,7 @@ impl Node {
             handoff: Handoff::mesh(&[waker]).remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
+            tuning: Default::default(),
             now: NOW,
         });
         let mut node = Self { worker, wire, mailbox, counters, hasher };

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod route;
 pub mod session;
 pub mod settings;
+pub mod tuning;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

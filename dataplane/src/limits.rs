@@ -1,7 +1,7 @@
 //! Every bound in one place, each with its reason.
 
 /// Packets taken from one ring per turn. Lower: more wakeups per packet; higher: longer tail latency
-/// for the other queues of the same worker. 64 is where ring costs stop falling.
+/// for the other queues of the same worker. 64 is where ring costs stop falling. The default of `--batch`.
 pub const BURST: usize = 64;
 
 /// Nodes in one cluster. Per-peer state sits in flat arrays of this size; full-mesh replication is

@@ -10,22 +10,24 @@ mod handoff;
 mod held;
 mod hello;
 mod housekeeping;
+mod idle;
 mod replica;
 mod shard;
 mod walks;
 
 use std::sync::Arc;
 
-use crate::clock::{Clock, NowMs};
+use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Surroundings, decide};
 use crate::flow::{Direction, FlowKey, NodeId};
-use crate::limits::{BURST, MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
-use crate::mailbox::{FromWorker, Mailbox};
+use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
+use crate::mailbox::Mailbox;
 use crate::route::Routes;
 use crate::session::table::Slot;
 use crate::settings::Settings;
+use crate::tuning::Tuning;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow_hash::{FlowHasher, core_of};
 use crate::wire::layout::Layout;
@@ -38,6 +40,7 @@ use fast_path::FastPath;
 use fragments::Trains;
 pub use handoff::{Handoff, Work};
 use held::Held;
+use idle::Rest;
 use shard::Shard;
 use walks::Walks;
 
@@ -93,6 +96,9 @@ pub struct Worker<I: Io> {
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Arc<Counters>,
     pub(crate) next_hello: NowMs,
+    /// Packets taken from one ring per turn.
+    batch: usize,
+    rest: Rest,
     /// Frames are still in transmit rings.
     sending: bool,
     pub(crate) stopping: Option<NowMs>,
@@ -124,15 +130,11 @@ pub struct WorkerParts<I: Io> {
     pub mailbox: Mailbox,
     /// Its counters.
     pub counters: Arc<Counters>,
+    /// How it uses its core.
+    pub tuning: Tuning,
     /// The present.
     pub now: NowMs,
 }
-
-/// Longest sleep, ms: bounds how late timers and Hello messages can be.
-const SLEEP_MS: u32 = 10;
-
-/// Longest sleep while frames are being sent or walks are under way, ms.
-const SOON_MS: u32 = 1;
 
 impl<I: Io> Worker<I> {
     /// Puts a worker together; this is where its memory is allocated.
@@ -151,13 +153,15 @@ impl<I: Io> Worker<I> {
             mailbox: parts.mailbox,
             counters: parts.counters,
             next_hello: NowMs(0),
+            batch: parts.tuning.batch,
+            rest: Rest::new(parts.tuning.idle),
             sending: false,
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
-            burst: Vec::with_capacity(BURST * MAX_PORTS),
-            fast: FastPath::new(BURST * MAX_PORTS),
+            burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
+            fast: FastPath::new(parts.tuning.batch * MAX_PORTS),
         };
         worker.renew_outers();
         worker
@@ -167,36 +171,6 @@ impl<I: Io> Worker<I> {
     pub fn without_fast_path(mut self) -> Self {
         self.fast.is_on = false;
         self
-    }
-
-    /// Runs until control says stop; returns the rings so that they can be closed in the right order.
-    pub fn run(mut self, clock: Clock) -> I {
-        let mut idle_turns = 0u32;
-        loop {
-            let now = clock.now();
-            let busy = self.turn(now);
-            if self.may_end(now) {
-                self.give_up_frames();
-                // The outbox may be full of changes nobody takes any more; then control sees the thread end.
-                let _ = self.mailbox.outbox.push(FromWorker::Stopped);
-                return self.io;
-            }
-            idle_turns = if busy { 0 } else { idle_turns + 1 };
-            if idle_turns > 1 {
-                self.sleep();
-            }
-        }
-    }
-
-    fn sleep(&mut self) {
-        let waker = self.handoff.my_waker();
-        waker.about_to_sleep();
-        if self.mailbox.inbox.is_empty() && self.handoff.is_empty() {
-            self.counters.sleeps.add(1);
-            let soon = self.sending || self.shard.has_dirty() || self.walks.pending();
-            self.io.wait(&waker, if soon { SOON_MS } else { SLEEP_MS });
-        }
-        waker.awake();
     }
 
     /// One turn of the loop; true if there was work.
@@ -211,7 +185,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn receive(&mut self, now: NowMs) -> usize {
-        self.io.receive(BURST, &mut self.burst);
+        self.io.receive(self.batch, &mut self.burst);
         let received = self.burst.len();
         self.run_burst(false, now);
         received

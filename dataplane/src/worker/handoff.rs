@@ -7,7 +7,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::Worker;
 use crate::clock::NowMs;
-use crate::limits::{BURST, HANDOFF_RING};
+use crate::limits::HANDOFF_RING;
 use crate::xsk::{Io, Waker};
 
 /// What one worker asks of another.
@@ -91,7 +91,7 @@ impl<I: Io> Worker<I> {
     /// Takes what other cores handed over; returns how much. Packets between others are worked on as bursts.
     pub(super) fn take_handed_over(&mut self, now: NowMs) -> usize {
         let mut taken = 0;
-        while taken < BURST * 2 {
+        while taken < self.batch * 2 {
             let Some(work) = self.handoff.take() else { break };
             taken += 1;
             match work {

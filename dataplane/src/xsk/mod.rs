@@ -3,16 +3,28 @@
 #![allow(unsafe_code)]
 
 mod channels;
+mod ethtool;
 mod frame_pool;
 mod memory;
 mod open;
+mod options;
+mod probe;
+mod registration;
+mod rss;
+mod schedule;
 mod sockets;
+mod umem;
 mod waker;
 
 pub use channels::receive_queues;
 pub use frame_pool::Depot;
 pub use memory::{MemoryFrame, MemoryIo, Wire};
-pub use open::{FrameDepot, OpenError, Opened, PortPlan, Registration, RingStatistics, SocketsPlan, open};
+pub use open::{FrameDepot, OpenError, Opened, PortPlan, SocketsPlan, open};
+pub use options::{BusyPoll, SocketOptions, busy_poll};
+pub use probe::{PROBE_FOR, probe};
+pub use registration::{Registration, RingStatistics};
+pub use rss::{Rss, RssSetting, restore_rss, rss, symmetric_rss};
+pub use schedule::{FIFO_PRIORITY, Policy, WATCHDOG_PRIORITY, policy, set_policy, thread_id};
 pub use sockets::{Frame, XskIo};
 pub use waker::Waker;
 

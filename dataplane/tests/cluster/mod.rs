@@ -16,6 +16,7 @@ use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::session::Session;
 use samepath_dataplane::settings::{Settings, TcpPickup};
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::layout::Layout;
@@ -141,6 +142,15 @@ const SEED: u64 = 5;
 
 impl Core {
     pub fn pair(wakers: &[Arc<Waker>; 2], sends: [bool; 2], settings: &Settings) -> [Self; 2] {
+        Self::tuned_pair(wakers, sends, settings, Tuning::default())
+    }
+
+    pub fn tuned_pair(
+        wakers: &[Arc<Waker>; 2],
+        sends: [bool; 2],
+        settings: &Settings,
+        tuning: Tuning,
+    ) -> [Self; 2] {
         let mut ends = Handoff::mesh(wakers).into_iter();
         [0, 1].map(|index| {
             let wire = Wire::default();
@@ -159,6 +169,7 @@ impl Core {
                 handoff: ends.next().unwrap(),
                 mailbox: Mailbox::default(),
                 counters: counters.clone(),
+                tuning,
                 now: NowMs(10_000),
             });
             Self { worker, wire, counters, sent: Vec::new() }
@@ -215,6 +226,7 @@ impl Node {
             handoff: handoff.remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
+            tuning: Tuning::default(),
             now,
         });
         Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
