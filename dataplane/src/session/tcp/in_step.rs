@@ -10,7 +10,7 @@ use crate::wire::plain::Step;
 /// `None` says nothing, and nothing is changed: ask [`super::follow`], whose answer this is otherwise.
 ///
 /// The comparisons are those of [`super::window`], written so that they need no branches.
-#[inline(never)]
+#[inline(always)]
 pub fn in_step(tcp: &mut TcpTracking, direction: Direction, step: &Step, timeouts: &Timeouts) -> Option<u32> {
     let (from, to) = (direction as usize, direction.reversed() as usize);
     let (mut sender, mut receiver) = (tcp.ends[from], tcp.ends[to]);
