@@ -87,10 +87,10 @@ fn peer(me: u16, node: u16) -> Peer {
 }
 
 /// `directs`: the one member with Director duty.
-fn view(me: u16, directs: u16) -> View {
+fn view(me: u16, directs: u16, nodes: u16) -> View {
     let members =
-        (1..=3).map(|node| Member { node: NodeId(node), weight: u8::from(node == directs) }).collect();
-    let peers = (1..=3).filter(|&node| node != me).map(|node| peer(me, node)).collect();
+        (1..=nodes).map(|node| Member { node: NodeId(node), weight: u8::from(node == directs) }).collect();
+    let peers = (1..=nodes).filter(|&node| node != me).map(|node| peer(me, node)).collect();
     View::new(1, NodeId(me), members, peers, DirectorHash::IpPair, &DIRECTOR_KEY)
 }
 
@@ -117,9 +117,9 @@ fn ports() -> Ports {
 }
 
 impl Node {
-    /// Node `me` of three that are live, of which `directs` is Director of everything, with room for
+    /// Node `me` of `nodes` that are live, of which `directs` is Director of everything, with room for
     /// `sessions`.
-    pub fn new(me: u16, directs: u16, sessions: usize) -> Self {
+    pub fn new(me: u16, directs: u16, nodes: u16, sessions: usize) -> Self {
         let (wire, mailbox, counters) = (Wire::default(), Mailbox::default(), Arc::new(Counters::default()));
         let hasher = FlowHasher::new(SEED);
         let waker = Arc::new(Waker::new().expect("an eventfd can be made"));
@@ -129,7 +129,7 @@ impl Node {
             ports: ports(),
             hasher,
             snapshots: Snapshots {
-                view: Arc::new(view(me, directs)),
+                view: Arc::new(view(me, directs, nodes)),
                 routes: Arc::new(routes()),
                 settings: Arc::new(settings(me)),
             },

@@ -59,6 +59,9 @@ pub struct Stage {
     next: usize,
 }
 
+/// Most different packets that arrive: of many sessions a random choice. More than a cache holds the lines of.
+const ARRIVALS: usize = 1 << 18;
+
 /// Packets per turn, as many as a full burst of one ring.
 pub const BURST: usize = 64;
 
@@ -76,18 +79,23 @@ fn shuffled(count: u32) -> impl Iterator<Item = u32> {
 }
 
 impl Stage {
-    /// Sets a node up in `role` with `sessions` connections.
+    /// Sets a node of three up in `role` with `sessions` connections.
     pub fn set(role: Role, family: Family, sessions: u32) -> Self {
+        Self::among(role, family, sessions, 3)
+    }
+
+    /// The same in a cluster of `nodes`, at least 3: the Owner of what is redirected is the last one.
+    pub fn among(role: Role, family: Family, sessions: u32, nodes: u16) -> Self {
         let room = sessions as usize + sessions as usize / 8 + 64;
-        // Node 1 is measured; node 2 plays the other one, node 3 one that knows nothing.
-        let directs = if role == Role::Ingress { 2 } else { 1 };
-        let mut node = Node::new(1, directs, room);
-        let mut other = Node::new(2, directs, room);
+        // Node 1 is measured; the last node plays the other one, node 2 one that knows nothing.
+        let directs = if role == Role::Ingress { nodes } else { 1 };
+        let mut node = Node::new(1, directs, nodes, room);
+        let mut other = Node::new(nodes, directs, nodes, room);
         for number in 0..sessions {
             open(role, &mut node, &mut other, &Connection::new(family, number));
         }
-        let mut sender = if role == Role::Director { Node::new(3, directs, 64) } else { other };
-        let arrivals = shuffled(sessions).enumerate().map(|(index, number)| {
+        let mut sender = if role == Role::Director { Node::new(2, directs, nodes, 64) } else { other };
+        let arrivals = shuffled(sessions).take(ARRIVALS).enumerate().map(|(index, number)| {
             arrival(role, &node, &mut sender, &Connection::new(family, number), index % 2 == 0)
         });
         let arrivals: Vec<_> = arrivals.collect();
@@ -142,7 +150,7 @@ fn open(role: Role, node: &mut Node, other: &mut Node, connection: &Connection) 
         Role::Owner => replicate(node, other, &handshake),
         Role::Ingress => replicate(other, node, &handshake),
         Role::Director => {
-            // Node 2 asks about the SYN; node 1 grants it and keeps the claim.
+            // The other node asks about the SYN; node 1 grants it and keeps the claim.
             other.arrive(INSIDE, &handshake[0].1);
             let query = sent_by(other);
             node.arrive_tunnelled(&query, &node.tunnel_layout(&query));
@@ -192,7 +200,7 @@ fn arrival(
             Arrival { layout: node.data_layout(port, &bytes), bytes }
         }
         Role::Owner | Role::Director => {
-            // With the backup node 2 redirects; without anything node 3 asks.
+            // With the backup the other node redirects; without anything node 2 asks.
             sender.arrive(port, &connection.ack(from_client));
             let bytes = sent_by(sender);
             Arrival { layout: node.tunnel_layout(&bytes), bytes }

@@ -8,6 +8,7 @@
 //! ```
 
 mod count;
+mod growth;
 mod report;
 mod time;
 

@@ -9,7 +9,7 @@ use samepath_benches::roles::Role;
 use serde_json::{Value, json};
 
 use crate::time::{self, Rate};
-use crate::{Case, count, counted_cases};
+use crate::{Case, count, counted_cases, growth};
 
 /// How much worse than the baseline a count may be.
 const TOLERANCE: f64 = 1.10;
@@ -99,7 +99,9 @@ fn try_everything() -> Result<(), String> {
     let scaling = time::scaling(Case { role: Role::Local, family: Family::V4, sessions: 1 << 16 });
     println!();
     print_rate("two workers over one", scaling);
-    write(&json!({ "metrics": {
+    println!();
+    let growth = growth::measure();
+    write(&json!({ "growth": growth, "metrics": {
         "instructions": counts,
         "mpps": rates,
         "scaling_2_workers": scaling.median,

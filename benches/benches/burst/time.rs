@@ -49,8 +49,12 @@ fn mpps(spent: Duration) -> f64 {
 
 /// One worker.
 pub(crate) fn one(case: Case) -> Rate {
-    let mut stage = Stage::set(case.role, case.family, case.sessions);
-    Rate::of((0..REPETITIONS).map(|_| mpps(spent(&mut stage))).collect())
+    of_stage(&mut Stage::set(case.role, case.family, case.sessions))
+}
+
+/// One worker in a stage that is set up.
+pub(crate) fn of_stage(stage: &mut Stage) -> Rate {
+    Rate::of((0..REPETITIONS).map(|_| mpps(spent(stage))).collect())
 }
 
 /// Two workers at once on two cores, packets per second of both together over those of one alone, measured
