@@ -308,7 +308,7 @@ const LONGEST: usize = ethernet::HEADER + ipv6::HEADER + UDP + GENEVE + OPTION;
 
 /// First word of our Geneve header, and of our option.
 const GENEVE_WORD: u32 = (OPTION as u32 / 4) << 24 | TRANSPARENT_ETHERNET as u32;
-const OPTION_WORD: u32 = (OPTION_CLASS as u32) << 16 | (OPTION_TYPE as u32) << 8 | OPTION_DATA as u32 / 4;
+const OPTION_WORD: u32 = (OPTION_CLASS as u32) << 16 | (OPTION_TYPE as u32) << 8 | (OPTION_DATA as u32 / 4);
 
 impl Outer {
     /// The headers from this node to a peer of cluster `cluster` (24 bits).
