@@ -121,3 +121,31 @@ pub fn free_huge_pages() -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
     Ok(line.context("no huge pages in this kernel")?.trim().parse()?)
 }
+
+/// The pool of huge pages, enlarged; as before when dropped.
+#[derive(Debug)]
+pub struct HugePages {
+    before: String,
+}
+
+impl HugePages {
+    const POOL: &str = "/proc/sys/vm/nr_hugepages";
+
+    /// Reserves `pages` more, unless as many are free. The kernel gives what it has.
+    pub fn at_least(pages: u64) -> Result<Self> {
+        let before = fs::read_to_string(Self::POOL)?;
+        if free_huge_pages()? < pages {
+            let total: u64 = before.trim().parse()?;
+            fs::write(Self::POOL, (total + pages).to_string())?;
+        }
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Self::POOL, self.before.trim()) {
+            eprintln!("{}: {error}", Self::POOL);
+        }
+    }
+}
