@@ -77,6 +77,8 @@ counters! {
     hello_rx,
     /// Hello messages sent.
     hello_tx,
+    /// Packets that took the fast path (they are counted by verdict as well).
+    fast_path,
     /// Packets tunnelled to the Director.
     query_tx,
     /// Queries received as Director.
@@ -125,6 +127,8 @@ counters! {
     frames_hand,
     /// Frames now in fill, receive, transmit and completion rings this worker serves.
     frames_kernel,
+    /// Epoch of the view this worker uses now.
+    view_epoch,
     /// Turns of the loop.
     turns,
     /// Times the worker slept.

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod flow;
 pub mod limits;
 pub mod mailbox;
+pub mod memory;
 pub mod route;
 pub mod session;
 pub mod settings;

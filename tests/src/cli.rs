@@ -191,6 +191,16 @@ impl Stats {
         self.drops.values().sum()
     }
 
+    /// Frames the XDP program gave to the rings.
+    pub fn steered(&self) -> u64 {
+        self.xdp_outcome("steered") + self.xdp_outcome("steered_tunnel")
+    }
+
+    /// Frames that workers took from the rings, or that the rings had no room for.
+    pub fn taken_or_refused(&self) -> u64 {
+        self.rx + self.hello.rx + self.rings.rx_dropped + self.rings.rx_ring_full
+    }
+
     /// Frames with one outcome in the XDP program.
     pub fn xdp_outcome(&self, name: &str) -> u64 {
         self.xdp.get(name).copied().unwrap_or(0)

@@ -160,6 +160,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.forward,
         &counters.hello_rx,
         &counters.hello_tx,
+        &counters.fast_path,
         &counters.query_tx,
         &counters.query_rx,
         &counters.first_packet_tx,
@@ -184,6 +185,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.frames_free,
         &counters.frames_hand,
         &counters.frames_kernel,
+        &counters.view_epoch,
         &counters.turns,
         &counters.sleeps,
     ];

@@ -157,7 +157,9 @@ impl Node {
             });
         }
         members.sort_by_key(|member| member.node);
-        Members { members }
+        let epoch = self.view.epoch;
+        let adopted = self.workers.counters().iter().all(|one| one.view_epoch.get() == u64::from(epoch));
+        Members { epoch, adopted, members }
     }
 
     fn stats(&self) -> Stats {

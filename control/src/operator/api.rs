@@ -208,7 +208,12 @@ pub struct Scheduling {
 
 /// Reply to [`Request::Members`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Members {
+    /// Number of this node's present view; each node counts its own.
+    pub epoch: u32,
+    /// Every worker uses that view already.
+    pub adopted: bool,
     /// All configured nodes, this one included, ascending.
     pub members: Vec<Member>,
 }
@@ -482,6 +487,10 @@ pub struct Worker {
     pub handoff_rx: u64,
     /// Sessions now in its table, all roles.
     pub sessions: u64,
+    /// Packets of its that took the fast path.
+    pub fast_path: u64,
+    /// Epoch of the view it uses.
+    pub view_epoch: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Times it slept.

@@ -53,6 +53,8 @@ impl Stats {
             handoff_tx: c.handoff_tx.get(),
             handoff_rx: c.handoff_rx.get(),
             sessions: c.sessions_owner.get() + c.sessions_backup.get() + c.sessions_claim.get(),
+            fast_path: c.fast_path.get(),
+            view_epoch: c.view_epoch.get(),
             turns: c.turns.get(),
             sleeps: c.sleeps.get(),
             demotions: 0,

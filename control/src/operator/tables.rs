@@ -165,6 +165,9 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
         })
         .collect();
     table(out, ["node", "address", "live", "connected", "last heard", "weight", "buckets"], &rows)?;
+    if !members.adopted {
+        writeln!(out, "some workers still use the view before epoch {}", members.epoch)?;
+    }
     for member in &members.members {
         if let Some(reason) = &member.refused {
             writeln!(out, "node {} is refused: {reason}", member.node)?;
@@ -279,7 +282,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 11]> = stats
+    let rows: Vec<[String; 13]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -292,6 +295,8 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.handoff_tx,
                 w.handoff_rx,
                 w.sessions,
+                w.fast_path,
+                w.view_epoch,
                 w.turns,
                 w.sleeps,
                 w.demotions,
@@ -314,6 +319,8 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
             "handoff tx",
             "handoff rx",
             "sessions",
+            "fast path",
+            "view",
             "turns",
             "sleeps",
             "demotions",

@@ -58,8 +58,8 @@ pub trait Io {
     /// The packet, to be rewritten.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Self::Frame) -> &'a mut [u8];
 
-    /// What the XDP program found out about the packet.
-    fn metadata(&self, frame: &Self::Frame) -> [u8; Layout::SIZE];
+    /// What the XDP program found out about a received packet, and the packet.
+    fn view<'a>(&'a self, frame: &'a Self::Frame) -> (&'a [u8; Layout::SIZE], &'a [u8]);
 
     /// Opens `room` bytes in front of the packet; false (and nothing changed) if the frame is too small.
     fn grow_front(&mut self, frame: &mut Self::Frame, room: usize) -> bool;

@@ -189,14 +189,16 @@ impl Io for XskIo {
         }
     }
 
-    fn metadata(&self, frame: &Frame) -> [u8; Layout::SIZE] {
-        let packet = self.bytes(frame).as_ptr().expose_provenance();
+    #[inline(always)]
+    fn view<'a>(&'a self, frame: &'a Frame) -> (&'a [u8; Layout::SIZE], &'a [u8]) {
+        let bytes = self.bytes(frame);
+        let metadata = bytes.as_ptr().expose_provenance() - Layout::SIZE;
         // SAFETY: a received packet starts at least XDP_PACKET_HEADROOM (256) bytes into its chunk, and
         // the kernel copies the metadata directly in front of it, so these bytes lie in the same chunk
-        // of the mapping. The mapping was made by mmap outside of Rust's allocations.
-        unsafe {
-            std::ptr::with_exposed_provenance::<[u8; Layout::SIZE]>(packet - Layout::SIZE).read_unaligned()
-        }
+        // of the mapping, which the token keeps from everybody else as it does the packet. The mapping
+        // was made by mmap outside of Rust's allocations; bytes need no alignment.
+        let metadata = unsafe { &*std::ptr::with_exposed_provenance::<[u8; Layout::SIZE]>(metadata) };
+        (metadata, bytes)
     }
 
     fn grow_front(&mut self, frame: &mut Frame, room: usize) -> bool {

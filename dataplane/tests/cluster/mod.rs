@@ -51,6 +51,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub now: NowMs,
     pub crossings: Vec<Crossing>,
+    /// Tunnel packets but Hello, as they crossed.
+    pub tunnelled: Vec<Vec<u8>>,
     /// Packets that left by a data interface: (node, port, bytes).
     pub delivered: Vec<(u16, u8, Vec<u8>)>,
     pub replication: bool,
@@ -124,7 +126,7 @@ pub fn lone_settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
-        tunnel_key: TunnelKey([9; 16]),
+        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -230,6 +232,12 @@ impl Node {
         Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
     }
 
+    fn without_fast_path(&mut self) {
+        let id = self.id;
+        let spare = Node::new(id, &lone_settings(), NowMs(0)).worker;
+        self.worker = std::mem::replace(&mut self.worker, spare).without_fast_path();
+    }
+
     pub fn tell(&self, message: ToWorker) {
         self.mailbox.inbox.push(message).unwrap();
     }
@@ -246,6 +254,7 @@ impl Cluster {
             nodes: (1..=3).map(|id| Node::new(id, &settings, now)).collect(),
             now,
             crossings: Vec::new(),
+            tunnelled: Vec::new(),
             delivered: Vec::new(),
             replication: true,
             settings,
@@ -260,6 +269,14 @@ impl Cluster {
 
     pub fn node(&self, id: u16) -> &Node {
         &self.nodes[usize::from(id) - 1]
+    }
+
+    /// Every packet goes the long way from now on.
+    pub fn without_fast_path(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.without_fast_path();
+        }
+        self
     }
 
     /// A packet arrives on a data interface.
@@ -314,6 +331,7 @@ impl Cluster {
             return;
         }
         self.crossings.push(Crossing { from, to, kind: received.option.kind });
+        self.tunnelled.push(bytes.clone());
         if !self.live.contains(&to) {
             return;
         }
@@ -368,6 +386,10 @@ impl Cluster {
             node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
         }
         self.settle();
+    }
+
+    pub fn lives(&self, node: u16) -> bool {
+        self.live.contains(&node)
     }
 
     pub fn set_aggregation(&mut self, aggregation: bool) {

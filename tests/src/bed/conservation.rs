@@ -49,6 +49,13 @@ impl Bed {
         })
     }
 
+    /// True if a node's workers have taken every frame from their receive rings. A worker that does not get
+    /// a core for a while falls behind; who sends much asks this in between, or a ring overflows.
+    pub fn rings_are_empty(&self, number: u8) -> Result<bool> {
+        let stats: Stats = self.cli(number)?.ask("stats")?;
+        Ok(stats.steered() == stats.taken_or_refused())
+    }
+
     /// [`Bed::conservation`] of every running node.
     pub fn conservation_everywhere(&self) -> Result<()> {
         self.running().into_iter().try_for_each(|number| self.conservation(number))
@@ -127,13 +134,13 @@ impl Account {
             stats.tx,
             stats.drops.iter().filter(|(_, count)| **count > 0).collect::<Vec<_>>()
         );
-        let steered = stats.xdp_outcome("steered") + stats.xdp_outcome("steered_tunnel");
-        let rings = &stats.rings;
         ensure!(
-            steered == stats.rx + stats.hello.rx + rings.rx_dropped + rings.rx_ring_full,
-            "steered {steered} frames, but rx {} + hello {} + {rings:?}",
+            stats.steered() == stats.taken_or_refused(),
+            "steered {} frames, but rx {} + hello {} + {:?}",
+            stats.steered(),
             stats.rx,
-            stats.hello.rx
+            stats.hello.rx,
+            stats.rings
         );
         let outcomes: u64 = stats.xdp.values().sum();
         let received = self.interfaces_rx.saturating_sub(before_start);
