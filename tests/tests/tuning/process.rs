@@ -60,11 +60,11 @@ impl Daemon {
         for entry in fs::read_dir(self.process.join("fd"))? {
             let entry = entry?.path();
             let number = entry.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let is_socket = fs::read_link(&entry)?.to_string_lossy().starts_with("socket:");
-            if let Some(number) = number.filter(|_| is_socket) {
-                let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
-                found.extend(xsk::busy_poll(&socket));
-            }
+            // Descriptors come and go: an operator's connection, for one.
+            let is_socket = fs::read_link(&entry).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+            let copy = |number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok();
+            let socket = number.filter(|_| is_socket).and_then(copy);
+            found.extend(socket.and_then(xsk::busy_poll));
         }
         Ok(found)
     }
