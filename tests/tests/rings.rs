@@ -22,6 +22,8 @@ impl Pair {
         let prefix = format!("springs{}-{name}", std::process::id());
         ledger::open(&prefix)?;
         let namespace = Namespace::add(&prefix, "pair")?;
+        // The kernel sends nothing of its own here: link counters count the rings' packets alone.
+        namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
         let pair = Self { prefix, namespace };
         pair.namespace.ip(
             "link add near numrxqueues 2 numtxqueues 2 type veth peer name far numrxqueues 2 numtxqueues 2\n\

@@ -102,7 +102,7 @@ fn a_node_at_rest_leaves_the_core_to_others_unless_told_to_spin() -> Result<()> 
 #[derive(Debug)]
 struct Neighbour {
     longest_gap: Duration,
-    share: f64,
+    cpu_time: Duration,
 }
 
 /// Runs on `core` for `time`, doing nothing but looking at the clock.
@@ -118,8 +118,7 @@ fn neighbour(core: usize, time: Duration) -> Result<Neighbour> {
         longest_gap = longest_gap.max(now - last);
         last = now;
     }
-    let share = (me.cpu_time()? - before).as_secs_f64() / time.as_secs_f64();
-    Ok(Neighbour { longest_gap, share })
+    Ok(Neighbour { longest_gap, cpu_time: me.cpu_time()? - before })
 }
 
 #[test]
@@ -138,18 +137,21 @@ fn a_fifo_worker_that_never_sleeps_does_not_lock_up_its_core() -> Result<()> {
     let mut flags = spin.to_vec();
     flags.push("--fifo-spin=true");
     let daemon = start(&mut bed, &flags)?;
+    let threads = daemon.threads("sp-worker-0")?;
+    let before = threads[0].cpu_time()?;
     let seen = std::thread::scope(|scope| {
         scope.spawn(|| neighbour(core, Duration::from_secs(4))).join().expect("no panic")
     })?;
-    println!("an ordinary thread beside a FIFO worker that never sleeps: {seen:?}");
-    // Demoted within 0.3 s, the worker shares the core fairly for 10 s.
-    ensure!(seen.longest_gap < Duration::from_millis(1500), "{seen:?}");
-    ensure!(seen.share > 0.15, "{seen:?}");
+    let worker_time = threads[0].cpu_time()? - before;
+    println!("an ordinary thread beside a FIFO worker that never sleeps ({worker_time:?}): {seen:?}");
+    // Demoted within 0.3 s, the worker shares the core fairly for 10 s. The kernel's own guard would leave
+    // the other a twentieth, in pieces a second apart.
+    ensure!(seen.longest_gap < Duration::from_millis(900), "{seen:?}");
+    ensure!(3 * seen.cpu_time > worker_time, "{seen:?}, the worker {worker_time:?}");
     let stats: Value = bed.cli(1)?.json(&["stats"])?;
     ensure!(stats["workers"][0]["demotions"].as_u64() >= Some(1), "{}", stats["workers"]);
     let worker = worker_status(&bed)?;
     ensure!(worker["demoted"] == true && worker["policy"] == "other", "{worker}");
-    let threads = daemon.threads("sp-worker-0")?;
     ensure!(threads[0].scheduling()? == (libc::SCHED_OTHER, 0), "{threads:?}");
     let log = std::fs::read_to_string(bed.logs().join("node1.log"))?;
     ensure!(log.contains("worker 0 ran 200 ms without sleeping"), "{log}");
@@ -220,18 +222,29 @@ fn packet_memory_is_in_huge_pages_or_refused() -> Result<()> {
     ensure!(status.code() == Some(1) && log.contains("sysctl vm.nr_hugepages"), "{status}: {log}");
     ensure!(bed.attached(1)?.is_empty(), "{:?}", bed.attached(1)?);
 
-    let small = ["--ring-size", "128", "--huge-pages", "on"];
-    if process::free_huge_pages()? < 8 {
-        println!("skipped: fewer than 8 huge pages are free here (sysctl vm.nr_hugepages)");
+    // 2.5 × 128 × 3 = 960 frames, of which one page holds 512 or 1024.
+    let small = |word| ["--ring-size", "128", "--huge-pages", word];
+    if process::free_huge_pages()? == 0 {
+        start(&mut bed, &small("auto"))?;
+        let status = bed.status(1)?;
+        ensure!(status["huge_pages"] == false, "{status}");
+        ensure!(status["warnings"].to_string().contains("packet memory is in ordinary pages"), "{status}");
+        bed.finish_nodes()?;
+    }
+    let _pool = process::HugePages::at_least(16)?;
+    if process::free_huge_pages()? < 4 {
+        println!("skipped: no huge pages can be reserved here, memory is too fragmented or taken");
         return bed.remove();
     }
-    let daemon = start(&mut bed, &small)?;
-    let memory = daemon.packet_memory()?;
-    ensure!(memory.iter().any(|one| one.huge), "{memory:?}");
-    let frames = bed.stats(1)?.frames;
-    // 2.5 × 128 × 3 = 960 frames fill up to whole pages.
-    ensure!([512, 1024].iter().any(|step| frames.total == 960_u64.div_ceil(*step) * step), "{frames:?}");
-    ensure!(bed.status(1)?["huge_pages"] == true, "{}", bed.status(1)?);
-    bed.finish_nodes()?;
+    for word in ["on", "auto"] {
+        let daemon = start(&mut bed, &small(word))?;
+        let memory = daemon.packet_memory()?;
+        ensure!(memory.iter().any(|one| one.huge), "{memory:?}");
+        let frames = bed.stats(1)?.frames;
+        ensure!(frames.total == 1024, "{frames:?}");
+        let status = bed.status(1)?;
+        ensure!(status["huge_pages"] == true && status["warnings"] == serde_json::json!([]), "{status}");
+        bed.finish_nodes()?;
+    }
     bed.remove()
 }

@@ -5,7 +5,7 @@
 
 use anyhow::bail;
 use samepath_dataplane::limits::XDP_HEADROOM;
-use samepath_dataplane::xsk::{self, Opened, PROBE_FOR, PortPlan, SocketsPlan};
+use samepath_dataplane::xsk::{self, Opened, PROBE_FOR, PortPlan, Registration, SocketsPlan};
 
 use crate::config::{Config, XdpMode};
 use crate::nic::{self, Nic};
@@ -14,9 +14,10 @@ use crate::nic::{self, Nic};
 /// does not come back is opened again in copy mode, or refused under `--xdp-mode native-zerocopy`.
 pub(super) fn open(config: &Config, nics: &[Nic]) -> anyhow::Result<Opened> {
     let mut plan = sockets_plan(config, nics);
+    let busy_poll = config.tuning.busy_poll_usecs > 0;
     let mut opened = xsk::open(&plan)?;
     let names = match after_probe(config.xdp_mode, prove(&mut opened, nics)) {
-        AfterProbe::Keep => return Ok(warned(opened)),
+        AfterProbe::Keep => return Ok(warned(opened, busy_poll)),
         AfterProbe::Refuse(silent) => bail!(
             "{} accepted zero-copy and sent nothing within a second: its driver does not do what it says; use --xdp-mode native or best-effort",
             names(nics, &silent)
@@ -34,11 +35,16 @@ pub(super) fn open(config: &Config, nics: &[Nic]) -> anyhow::Result<Opened> {
     opened.warnings.push(format!(
         "{names} accepted zero-copy and sent nothing within a second: now in copy mode instead; look for a newer driver, or say --xdp-mode native-zerocopy to refuse"
     ));
-    Ok(warned(opened))
+    Ok(warned(opened, busy_poll))
 }
 
-fn warned(opened: Opened) -> Opened {
+fn warned(opened: Opened, busy_poll: bool) -> Opened {
     opened.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if busy_poll && !opened.registrations.iter().any(Registration::can_busy_poll) {
+        tracing::warn!(
+            "--busy-poll-usecs has no effect so far: the kernel names no device to poll (SO_INCOMING_NAPI_ID is 0); in copy mode it does so with the first packet, on veth never; `samepath status` says how it turned out"
+        );
+    }
     opened
 }
 

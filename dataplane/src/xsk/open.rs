@@ -188,8 +188,8 @@ fn socket_config(plan: &SocketsPlan, port: &PortPlan) -> Result<SocketConfig, Op
         .build())
 }
 
-/// How long a queue that a just ended process still holds is waited for.
-const BUSY_FOR: Duration = Duration::from_secs(2);
+/// How long a queue or huge page that a just ended process still holds is waited for.
+pub(super) const BUSY_FOR: Duration = Duration::from_secs(2);
 
 fn open_ring(
     umem: &Umem,

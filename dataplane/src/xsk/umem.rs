@@ -1,11 +1,12 @@
 //! The memory of the frames, in huge pages where they can be had.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
-use super::open::{OpenError, SocketsPlan, cause};
+use super::open::{BUSY_FOR, OpenError, SocketsPlan, cause};
 use crate::tuning::HugePages;
 
 /// Bytes of a huge page. Where the machine's default size is another one the kernel refuses lengths that
@@ -32,7 +33,7 @@ pub(super) fn create_umem(plan: &SocketsPlan) -> Result<PacketMemory, OpenError>
     }
     let frames = whole_huge_pages(plan.frames, plan.frame_size);
     let bytes = u64::from(frames) * u64::from(plan.frame_size);
-    match create(plan, frames, true) {
+    match create_in_pool(plan, frames, bytes) {
         Ok((umem, free)) => Ok(PacketMemory { umem, free, huge_pages: true, warnings: Vec::new() }),
         Err(Failure::Open(error)) => Err(error),
         Err(Failure::Memory(source)) if plan.huge_pages == HugePages::On => {
@@ -43,6 +44,27 @@ pub(super) fn create_umem(plan: &SocketsPlan) -> Result<PacketMemory, OpenError>
             bytes / HUGE_PAGE
         )]),
     }
+}
+
+/// As [`create`], in huge pages. The kernel frees those of a process that just ended by and by, so where the
+/// pool is large enough they are waited for.
+fn create_in_pool(plan: &SocketsPlan, frames: u32, bytes: u64) -> Result<(Umem, Vec<FrameDesc>), Failure> {
+    let deadline = Instant::now() + BUSY_FOR;
+    loop {
+        match create(plan, frames, true) {
+            Err(Failure::Memory(_)) if pool() >= bytes && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Bytes of the pool of huge pages, used or free (proc_meminfo(5)).
+fn pool() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let pages = text.lines().find_map(|line| line.strip_prefix("HugePages_Total:"));
+    pages.and_then(|pages| pages.trim().parse::<u64>().ok()).unwrap_or(0) * HUGE_PAGE
 }
 
 /// `frames`, and as many more as fill the last huge page.

@@ -60,11 +60,11 @@ impl Daemon {
         for entry in fs::read_dir(self.process.join("fd"))? {
             let entry = entry?.path();
             let number = entry.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let is_socket = fs::read_link(&entry)?.to_string_lossy().starts_with("socket:");
-            if let Some(number) = number.filter(|_| is_socket) {
-                let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
-                found.extend(xsk::busy_poll(&socket));
-            }
+            // Descriptors come and go: an operator's connection, for one.
+            let is_socket = fs::read_link(&entry).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+            let copy = |number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok();
+            let socket = number.filter(|_| is_socket).and_then(copy);
+            found.extend(socket.and_then(xsk::busy_poll));
         }
         Ok(found)
     }
@@ -120,4 +120,32 @@ pub fn free_huge_pages() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
     Ok(line.context("no huge pages in this kernel")?.trim().parse()?)
+}
+
+/// The pool of huge pages, enlarged; as before when dropped.
+#[derive(Debug)]
+pub struct HugePages {
+    before: String,
+}
+
+impl HugePages {
+    const POOL: &str = "/proc/sys/vm/nr_hugepages";
+
+    /// Reserves `pages` more, unless as many are free. The kernel gives what it has.
+    pub fn at_least(pages: u64) -> Result<Self> {
+        let before = fs::read_to_string(Self::POOL)?;
+        if free_huge_pages()? < pages {
+            let total: u64 = before.trim().parse()?;
+            fs::write(Self::POOL, (total + pages).to_string())?;
+        }
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Self::POOL, self.before.trim()) {
+            eprintln!("{}: {error}", Self::POOL);
+        }
+    }
 }
