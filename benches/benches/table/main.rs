@@ -37,9 +37,10 @@ pub trait Contestant {
 /// Sessions and how often look-ups are repeated.
 const SIZES: [(&str, u32, usize); 3] = [("64k", 1 << 16, 21), ("1m", 1 << 20, 15), ("8m", 1 << 23, 11)];
 
-fn contestants(sessions: u32) -> Vec<Box<dyn Contestant>> {
+fn contestants(workload: &Workload) -> Vec<Box<dyn Contestant>> {
+    let sessions = workload.sessions;
     let mut all: Vec<Box<dyn Contestant>> = vec![
-        Box::new(ours::Ours::new(sessions)),
+        Box::new(ours::Ours::new(workload)),
         Box::new(limit::Limit::new(sessions)),
         Box::new(hashbrown::Reference::new(sessions)),
     ];
@@ -52,7 +53,7 @@ fn contestants(sessions: u32) -> Vec<Box<dyn Contestant>> {
 
 fn measure(sessions: u32, repetitions: usize) -> Vec<Figures> {
     let mut workload = Workload::new(sessions);
-    let mut contestants = contestants(sessions);
+    let mut contestants = contestants(&workload);
     let mut figures: Vec<Figures> = contestants.iter().map(|one| Figures::new(one.name())).collect();
     let cycles = if sessions > 1 << 20 { 1 } else { 3 };
     for cycle in 0..cycles {
