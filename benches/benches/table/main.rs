@@ -9,12 +9,14 @@
 //! JSON in `target/bench/table.json`.
 
 mod hashbrown;
+mod layouts;
 mod limit;
 mod ours;
 mod report;
 mod rte_hash;
 mod workload;
 
+use layouts::Tried;
 use report::{Figures, Report};
 use workload::Workload;
 
@@ -37,13 +39,19 @@ pub trait Contestant {
 /// Sessions and how often look-ups are repeated.
 const SIZES: [(&str, u32, usize); 3] = [("64k", 1 << 16, 21), ("1m", 1 << 20, 15), ("8m", 1 << 23, 11)];
 
-fn contestants(sessions: u32) -> Vec<Box<dyn Contestant>> {
+fn contestants(workload: &Workload) -> Vec<Box<dyn Contestant>> {
+    let sessions = workload.sessions;
+    // First, so that it gets the reserved huge pages it needs; the others do with transparent ones.
+    let peer = rte_hash::RteHash::start(sessions);
     let mut all: Vec<Box<dyn Contestant>> = vec![
-        Box::new(ours::Ours::new(sessions)),
+        Box::new(ours::Ours::new(workload)),
         Box::new(limit::Limit::new(sessions)),
         Box::new(hashbrown::Reference::new(sessions)),
+        Box::new(Tried::new(layouts::Linear::new(sessions), workload)),
+        Box::new(Tried::new(layouts::Chained::new(sessions), workload)),
+        Box::new(Tried::new(layouts::Inline::new(sessions), workload)),
     ];
-    match rte_hash::RteHash::start(sessions) {
+    match peer {
         Ok(peer) => all.push(Box::new(peer)),
         Err(reason) => eprintln!("without rte_hash: {reason}"),
     }
@@ -52,7 +60,7 @@ fn contestants(sessions: u32) -> Vec<Box<dyn Contestant>> {
 
 fn measure(sessions: u32, repetitions: usize) -> Vec<Figures> {
     let mut workload = Workload::new(sessions);
-    let mut contestants = contestants(sessions);
+    let mut contestants = contestants(&workload);
     let mut figures: Vec<Figures> = contestants.iter().map(|one| Figures::new(one.name())).collect();
     let cycles = if sessions > 1 << 20 { 1 } else { 3 };
     for cycle in 0..cycles {

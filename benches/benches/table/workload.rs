@@ -46,18 +46,17 @@ impl Workload {
 
     /// Bursts of known flows, [`PASS`] in all.
     pub fn known(&self) -> impl Iterator<Item = &[FlowKey]> {
-        self.pass(&self.known)
+        self.bursts(&self.known)
     }
 
     /// Bursts of unknown flows, [`PASS`] in all.
     pub fn unknown(&self) -> impl Iterator<Item = &[FlowKey]> {
-        self.pass(&self.unknown)
+        self.bursts(&self.unknown)
     }
 
-    fn pass<'a>(&self, flows: &'a [FlowKey]) -> impl Iterator<Item = &'a [FlowKey]> + use<'a> {
-        let (before, from) = flows.split_at(self.at);
-        let endless = std::iter::once(from).chain(std::iter::repeat(flows));
-        let _ = before;
+    /// Bursts of something that stands in the order of the flows.
+    pub fn bursts<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+        let endless = std::iter::once(&all[self.at..]).chain(std::iter::repeat(all));
         endless.flat_map(|part| part.chunks_exact(BURST)).take(PASS / BURST)
     }
 }

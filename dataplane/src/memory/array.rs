@@ -9,6 +9,10 @@ use std::ptr::NonNull;
 /// Size and alignment of a huge page, bytes.
 const HUGE: usize = 2 << 20;
 
+/// Smallest array that is put on huge pages, bytes: a quarter of one. Lower: more memory is wasted; higher:
+/// more arrays need a page table entry per 4 KiB.
+const SMALLEST: usize = HUGE / 4;
+
 /// What kind of pages an array got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pages {
@@ -16,7 +20,7 @@ pub enum Pages {
     Reserved,
     /// The kernel was asked for transparent huge pages and gives what it has.
     Advised,
-    /// Ordinary pages: less than one huge page is needed, or the kernel refused.
+    /// Ordinary pages: the array is small, or the kernel refused.
     Ordinary,
 }
 
@@ -105,7 +109,7 @@ struct Mapping {
 
 impl Mapping {
     fn new(bytes: usize) -> io::Result<Self> {
-        if bytes < HUGE {
+        if bytes < SMALLEST {
             let base = map(bytes, 0)?;
             return Ok(Self { base, bytes, usable: base, pages: Pages::Ordinary });
         }
@@ -152,7 +156,7 @@ mod tests {
         #[derive(Clone, Copy, PartialEq, Debug)]
         #[repr(align(64))]
         struct Line(u64);
-        for len in [0, 1, 63, HUGE / 64 - 1, HUGE / 64, HUGE / 64 * 3 + 1] {
+        for len in [0, 1, 63, SMALLEST / 64 - 1, SMALLEST / 64, HUGE / 64 * 3 + 1] {
             let mut array = HugeArray::new(len, Line(7));
             assert_eq!(array.len(), len);
             assert!(array.iter().all(|&line| line == Line(7)));
@@ -161,7 +165,7 @@ mod tests {
             }
             assert!(array.iter().enumerate().all(|(number, line)| line.0 == number as u64));
             assert_eq!(array.as_ptr().align_offset(64), 0);
-            let large = len * 64 >= HUGE;
+            let large = len * 64 >= SMALLEST;
             assert!(large || array.pages() == Pages::Ordinary, "{len} lines need no huge page");
             assert!(
                 !large || array.as_ptr().align_offset(HUGE) == 0,

@@ -29,7 +29,8 @@ use crate::session::tcp::TcpTracking;
 pub use burst::Found;
 use index::Index;
 use line::{FREE, Line, NO_REST, Rest};
-use name::{Named, Namer};
+pub use name::Name;
+use name::{Hash, Namer};
 pub use plain::PlainRules;
 use slots::Slots;
 
@@ -104,34 +105,38 @@ impl SessionTable {
         }
     }
 
+    /// What this table calls a flow.
+    #[inline(always)]
+    pub fn name(&self, key: &FlowKey) -> Name {
+        self.namer.name(key)
+    }
+
     /// The slot of a flow's session.
     #[inline]
     pub fn find(&self, key: &FlowKey) -> Option<Slot> {
-        self.find_named(&self.namer.name(key), key)
+        let name = self.name(key);
+        self.find_named(&name, self.namer.hash(&name), || key)
     }
 
     #[inline]
-    fn find_named(&self, named: &Named, key: &FlowKey) -> Option<Slot> {
-        let is_it = |slot: u32| self.is_line_of(&self.lines[slot as usize], slot, named, key);
-        self.index.find(named.hash, is_it).map(Slot)
-    }
-
-    #[inline(always)]
-    fn is_line_of(&self, line: &Line, slot: u32, named: &Named, key: &FlowKey) -> bool {
-        line.is_of(named) && (!line.is_long() || self.long[slot as usize] == long_addresses(key))
+    fn find_named<'a>(&self, name: &Name, hash: Hash, key: impl Fn() -> &'a FlowKey) -> Option<Slot> {
+        let is_it = |slot: u32| {
+            self.lines[slot as usize].is_of(name)
+                && (!name.is_long() || self.long[slot as usize] == name::addresses(key()))
+        };
+        self.index.find(hash, is_it).map(Slot)
     }
 
     /// The session in a slot that [`SessionTable::find`], [`SessionTable::insert`] or
     /// [`SessionTable::occupied`] gave and that was not removed since.
     pub fn get(&self, slot: Slot) -> Session {
         let (line, rest) = (&self.lines[slot.index()], &self.rests[slot.index()]);
-        let key = if line.is_long() {
-            let [a, b, c, d] = self.long[slot.index()];
-            name::key_of(line.name, [[a, b], [c, d]])
-        } else {
-            name::short_key(line.name)
-        };
-        line::session(line, rest, state_of(line), key, self.present)
+        line::session(line, rest, state_of(line), self.key(slot), self.present)
+    }
+
+    /// The flow of the session in a slot.
+    pub fn key(&self, slot: Slot) -> FlowKey {
+        name::key_of(self.lines[slot.index()].name, || self.long[slot.index()])
     }
 
     /// What following a packet needs of a session: one line is read.
@@ -155,46 +160,47 @@ impl SessionTable {
 
     /// Adds a session whose flow is not in the table.
     pub fn insert(&mut self, session: &Session) -> Result<Slot, TableFull> {
-        self.insert_named(&self.namer.name(&session.key), session)
+        let name = self.name(&session.key);
+        self.insert_named(name, self.namer.hash(&name), session)
     }
 
     /// As [`SessionTable::insert`], of a flow that a burst's look-up did not find: the hash is known.
     pub fn insert_found(&mut self, found: &Found, session: &Session) -> Result<Slot, TableFull> {
-        debug_assert_eq!(found.named, self.namer.name(&session.key), "the look-up was of this flow");
-        self.insert_named(&found.named, session)
+        let name = self.name(&session.key);
+        debug_assert_eq!(found.hash, self.namer.hash(&name), "the look-up was of this flow");
+        self.insert_named(name, found.hash, session)
     }
 
-    fn insert_named(&mut self, named: &Named, session: &Session) -> Result<Slot, TableFull> {
+    fn insert_named(&mut self, name: Name, hash: Hash, session: &Session) -> Result<Slot, TableFull> {
         debug_assert!(self.find(&session.key).is_none(), "a flow has one session per node");
-        let long = named.hash.is_long();
-        let slot = self.slots.take(&self.lines, long).ok_or(TableFull)?;
-        if self.index.insert(named.hash, slot).is_err() {
-            self.slots.give(&mut self.lines, slot, long);
+        let slot = self.slots.take(&self.lines, name.is_long()).ok_or(TableFull)?;
+        if self.index.insert(hash, slot).is_err() {
+            self.slots.give(&mut self.lines, slot, name.is_long());
             self.unplaced += 1;
             return Err(TableFull);
         }
-        if long {
-            self.long[slot as usize] = long_addresses(&session.key);
+        if name.is_long() {
+            self.long[slot as usize] = name::addresses(&session.key);
         }
-        self.lay_down(slot as usize, named, session);
+        self.lay_down(slot as usize, name, session);
         self.counts[session.role as usize] += 1;
         self.changes = self.changes.wrapping_add(1);
         Ok(Slot(slot))
     }
 
-    fn lay_down(&mut self, at: usize, named: &Named, session: &Session) {
+    fn lay_down(&mut self, at: usize, name: Name, session: &Session) {
         let present = line::full_ticks(session.expires.max(session.created));
         self.present = self.present.max(present);
-        self.lines[at] = Line::new(session, named);
+        self.lines[at] = Line::new(session, name);
         self.rests[at] = Rest::new(session);
     }
 
     /// Takes a session out; its slot may be given to another flow from now on.
     pub fn remove(&mut self, slot: Slot) -> Session {
         let session = self.get(slot);
-        let hash = self.namer.name(&session.key).hash;
-        self.index.remove(hash, slot.0);
-        self.slots.give(&mut self.lines, slot.0, hash.is_long());
+        let name = self.lines[slot.index()].name;
+        self.index.remove(self.namer.hash(&name), slot.0);
+        self.slots.give(&mut self.lines, slot.0, name.is_long());
         self.counts[session.role as usize] -= 1;
         self.changes = self.changes.wrapping_add(1);
         session
@@ -205,8 +211,7 @@ impl SessionTable {
     pub fn replace(&mut self, slot: Slot, session: &Session) -> Session {
         let old = self.get(slot);
         assert!(old.key == session.key, "a slot belongs to one flow");
-        let named = self.namer.name(&session.key);
-        self.lay_down(slot.index(), &named, session);
+        self.lay_down(slot.index(), self.lines[slot.index()].name, session);
         self.counts[old.role as usize] -= 1;
         self.counts[session.role as usize] += 1;
         old
@@ -322,11 +327,4 @@ impl SessionTable {
 
 fn state_of(line: &Line) -> State {
     line.state.expect("a slot is used only while its session is in it")
-}
-
-/// The addresses of an IPv6 flow as they are kept.
-#[inline(always)]
-fn long_addresses(key: &FlowKey) -> [u64; 4] {
-    let [[a, b], [c, d]] = name::addresses(key);
-    [a, b, c, d]
 }

@@ -40,8 +40,9 @@ pub struct Step {
 /// See the module's text. The parts are filled in one after the other and mean nothing before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Plain {
-    /// The flow's addresses in canonical order, little-endian words. IPv4: lower address in the high half of
-    /// the first word, higher address in its low half. IPv6: two words of the lower one, two of the higher.
+    /// The flow's addresses in canonical order. IPv4: lower address in the high half of the first word, higher
+    /// address in its low half, as numbers. IPv6: two words of the lower one, two of the higher, as they lie in
+    /// memory.
     pub ends: [u64; 4],
     /// True for IPv6.
     pub ipv6: bool,
@@ -110,7 +111,7 @@ impl Plain {
         let source = numbers >> 32 << 16 | u64::from(ports >> 16);
         let destination = numbers << 32 >> 16 | u64::from(ports & 0xffff);
         let swapped = source > destination;
-        self.ends[0] = if swapped { addresses } else { addresses.rotate_left(32) };
+        self.ends[0] = if swapped { numbers.rotate_left(32) } else { numbers };
         (fixed[8] > 1).then_some(swapped)
     }
 
@@ -122,10 +123,7 @@ impl Plain {
         let (source, destination) = (number(8)?, number(24)?);
         let swapped = (source, ports >> 16) > (destination, ports & 0xffff);
         let (lower, higher) = if swapped { (destination, source) } else { (source, destination) };
-        let words = |number: u128| {
-            let little = number.swap_bytes();
-            [little as u64, (little >> 64) as u64]
-        };
+        let words = |number: u128| [((number >> 64) as u64).to_be(), (number as u64).to_be()];
         let ([a, b], [c, d]) = (words(lower), words(higher));
         self.ends = [a, b, c, d];
         (fixed[7] > 1).then_some(swapped)
@@ -174,9 +172,9 @@ mod tests {
 
     /// The flow key's addresses as [`Plain::ends`] has them.
     fn ends(key: &FlowKey) -> [u64; 4] {
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap());
         if key.is_ipv4() {
-            return [word(&[&key.hi[12..], &key.lo[12..]].concat()), 0, 0, 0];
+            return [word(&[&key.lo[12..], &key.hi[12..]].concat()).to_be(), 0, 0, 0];
         }
         [word(&key.lo[..8]), word(&key.lo[8..]), word(&key.hi[..8]), word(&key.hi[8..])]
     }

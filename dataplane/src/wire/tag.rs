@@ -60,7 +60,7 @@ impl std::fmt::Debug for TunnelKey {
 /// The inner flow as the tag covers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaggedFlow {
-    /// Addresses in canonical order, little-endian words, as [`crate::wire::plain::Plain::ends`].
+    /// Addresses in canonical order, as [`crate::wire::plain::Plain::ends`].
     pub ends: [u64; 4],
     /// True for IPv6.
     pub ipv6: bool,
@@ -74,12 +74,12 @@ impl TaggedFlow {
     /// From a flow key.
     pub fn new(key: &FlowKey, direction: Direction) -> Self {
         let words = |address: &[u8; 16]| {
-            let number = u128::from_le_bytes(*address);
-            [number as u64, (number >> 64) as u64]
+            let number = u128::from_be_bytes(*address);
+            [(number >> 64) as u64, number as u64]
         };
         let ([a, b], [c, d]) = (words(&key.lo), words(&key.hi));
         let ipv6 = !key.is_ipv4();
-        let ends = if ipv6 { [a, b, c, d] } else { [b >> 32 << 32 | d >> 32, 0, 0, 0] };
+        let ends = if ipv6 { [a, b, c, d].map(u64::to_be) } else { [b << 32 | d & 0xffff_ffff, 0, 0, 0] };
         let ports = u64::from(key.lo_port) | u64::from(key.hi_port) << 16;
         Self { ends, ipv6, rest: ports | u64::from(key.proto_vlans) << 32, direction }
     }
@@ -103,13 +103,12 @@ pub(super) fn tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &Ta
     let mut state = block(head, half(4));
     key.cipher.encrypt_block((&mut state).into());
     absorb(key, &mut state, half(12), ports | flow.rest >> 32);
-    let [a, b, c, d] = flow.ends.map(u64::swap_bytes);
     if flow.ipv6 {
+        let [a, b, c, d] = flow.ends.map(u64::from_be);
         absorb(key, &mut state, a, b);
         absorb(key, &mut state, c, d);
     } else {
-        // In memory the higher address comes first: the word's low half.
-        absorb(key, &mut state, a.rotate_left(32), 0);
+        absorb(key, &mut state, flow.ends[0], 0);
     }
     u64::from_be_bytes(std::array::from_fn(|byte| state[byte]))
 }

@@ -22,7 +22,7 @@ pub(super) use redirect::Outers;
 use super::Worker;
 use crate::clock::NowMs;
 use crate::session::Role;
-use crate::session::table::Found;
+use crate::session::table::{Found, Name};
 use crate::wire::addresses;
 use crate::wire::flow_hash::core_of;
 use crate::wire::layout::{FLAG_IPV6, FLAG_TUNNEL, Layout};
@@ -36,6 +36,7 @@ pub(super) struct Glance {
     /// The packet is plain; otherwise nothing else here means anything.
     is_plain: bool,
     plain: Plain,
+    name: Name,
     found: Found,
     /// Bytes of the (inner) frame.
     length: u32,
@@ -129,7 +130,7 @@ impl<I: Io> Worker<I> {
         (glance.inner_off, glance.option) = (0, None);
         glance.length = bytes.len() as u32;
         glance.plain.read(bytes, &layout)?;
-        self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
         Some(())
     }
 
@@ -138,7 +139,7 @@ impl<I: Io> Worker<I> {
         let inner_off = usize::from(layout.inner_off);
         let inner = bytes.get(inner_off..)?;
         glance.plain.read(inner, layout)?;
-        self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
         let received = tunnel::parse_plain(bytes, inner_off)?;
         let settings = &self.snapshots.settings;
         let sender = self.snapshots.view.peer(received.option.sender)?.address;
@@ -154,7 +155,7 @@ impl<I: Io> Worker<I> {
     /// Sends the packet on if its session says plainly where; gives it back otherwise.
     #[inline(always)]
     fn try_fast(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
-        let Some(slot) = self.shard.table.confirm(&glance.found, &glance.plain.ends) else {
+        let Some(slot) = self.shard.table.confirm(&glance.name, &glance.found, &glance.plain.ends) else {
             return Some(frame);
         };
         if self.shard.table.role(slot) == Role::Owner {

@@ -1,13 +1,14 @@
 //! From a flow's hash to its slot: buckets of one cache line, two possible buckets per flow.
 //!
 //! ```text
-//! bucket (64 bytes): | 8 tags (2 each) | 8 slots (4 each) | guests of others (1) | own away (2) | … |
+//! bucket (64 bytes): | 8 tags (2 each) | 8 slots (4 each) | guests of others (1) | own away (2) | their tags (8) |
 //!
 //! home of a flow: from its hash; its other bucket: from home and tag alone, and back again
 //! ```
 //!
-//! A flow stands in its home unless that was full; then in its other bucket. A bucket counts its flows
-//! that are away, so a search that finds nothing ends after one line unless some are. If both buckets are
+//! A flow stands in its home unless that was full; then in its other bucket. A bucket notes the
+//! tags of its flows that are away (a bit of 64 each), so nearly every search for a flow that is not here ends
+//! after one line. If both buckets are
 //! full, flows of one of them move to their other buckets, along the shortest chain of moves that ends at
 //! an empty place (cuckoo hashing: R. Pagh, F. Rodler 2004; buckets: M. Dietzfelbinger, C. Weidling 2007;
 //! the other bucket from the tag: B. Fan et al., "MemC3", 2013). A search never looks at more than two
@@ -16,9 +17,9 @@
 use crate::memory::{HugeArray, LANES, Pages, matches, prefetch};
 use crate::session::table::name::Hash;
 
-/// Most of the places that are used, per cent. Two choices of eight places take 98 % and more; at 80 %
-/// four of five searches for unknown flows end after one line, and chains of moves are short.
-const LOAD_PERCENT: usize = 80;
+/// Most of the places that are used, per cent. Two choices of eight places take 98 % and more. Lower: more
+/// memory; higher: more flows away from home and longer chains of moves.
+const LOAD_PERCENT: usize = 70;
 
 /// Buckets looked at for an empty place before an insertion is refused. At 80 % load one in a thousand
 /// insertions looks at more than ten.
@@ -37,14 +38,34 @@ struct Bucket {
     guests: u8,
     /// Flows whose home this is and that are in their other bucket.
     away: u16,
+    /// A bit for each tag, of 64, that one of them has or that one of them had.
+    sought: u64,
 }
 
-const EMPTY: Bucket = Bucket { tags: [0; LANES], slots: [NONE; LANES], guests: 0, away: 0 };
+const EMPTY: Bucket = Bucket { tags: [0; LANES], slots: [NONE; LANES], guests: 0, away: 0, sought: 0 };
 
 impl Bucket {
     fn empty_place(&self) -> Option<usize> {
         let empty = matches(&self.tags, 0);
         (empty != 0).then(|| empty.trailing_zeros() as usize)
+    }
+
+    /// True if a flow of this home with this tag may be away.
+    #[inline(always)]
+    fn seeks(&self, tag: u16) -> bool {
+        self.sought >> (tag % 64) & 1 != 0
+    }
+
+    fn goes_away(&mut self, tag: u16) {
+        self.away += 1;
+        self.sought |= 1 << (tag % 64);
+    }
+
+    fn comes_back(&mut self) {
+        self.away -= 1;
+        if self.away == 0 {
+            self.sought = 0;
+        }
     }
 }
 
@@ -101,7 +122,7 @@ impl Index {
         let candidates = matches(&bucket.tags, hash.tag());
         if candidates != 0 {
             Glance::Perhaps(bucket.slots[candidates.trailing_zeros() as usize % LANES])
-        } else if bucket.away != 0 {
+        } else if bucket.seeks(hash.tag()) {
             prefetch(&self.buckets[self.other(home, hash.tag())]);
             Glance::Away
         } else {
@@ -115,7 +136,7 @@ impl Index {
         let home = self.home(hash);
         let bucket = &self.buckets[home];
         let found = find_in(bucket, hash.tag(), &is_it);
-        if found.is_some() || bucket.away == 0 {
+        if found.is_some() || !bucket.seeks(hash.tag()) {
             return found;
         }
         find_in(&self.buckets[self.other(home, hash.tag())], hash.tag(), &is_it)
@@ -131,12 +152,14 @@ impl Index {
         let other = self.other(home, hash.tag());
         if let Some(place) = self.buckets[other].empty_place() {
             self.put(other, place, hash.tag(), slot, true);
-            self.buckets[home].away += 1;
+            self.buckets[home].goes_away(hash.tag());
             return Ok(());
         }
         let (bucket, place) = self.make_room(home, other)?;
         self.put(bucket, place, hash.tag(), slot, bucket != home);
-        self.buckets[home].away += u16::from(bucket != home);
+        if bucket != home {
+            self.buckets[home].goes_away(hash.tag());
+        }
         Ok(())
     }
 
@@ -170,16 +193,21 @@ impl Index {
     /// Empties the place of a slot if it is in this bucket.
     fn clear(&mut self, at: usize, tag: u16, slot: u32) -> bool {
         let bucket = &mut self.buckets[at];
-        let Some(place) = (0..LANES).find(|&n| bucket.tags[n] == tag && bucket.slots[n] == slot) else {
+        let mut candidates = matches(&bucket.tags, tag);
+        while candidates != 0 && bucket.slots[candidates.trailing_zeros() as usize % LANES] != slot {
+            candidates &= candidates - 1;
+        }
+        if candidates == 0 {
             return false;
-        };
+        }
+        let place = candidates.trailing_zeros() as usize % LANES;
         let guest = bucket.guests >> place & 1 != 0;
         bucket.tags[place] = 0;
         bucket.slots[place] = NONE;
         bucket.guests &= !(1 << place);
         if guest {
             let home = self.other(at, tag);
-            self.buckets[home].away -= 1;
+            self.buckets[home].comes_back();
         }
         true
     }
@@ -230,9 +258,9 @@ impl Index {
         let was_guest = guests >> place & 1 != 0;
         self.put(to, empty, tags[place], slots[place], !was_guest);
         if was_guest {
-            self.buckets[to].away -= 1;
+            self.buckets[to].comes_back();
         } else {
-            self.buckets[from].away += 1;
+            self.buckets[from].goes_away(tags[place]);
         }
         let bucket = &mut self.buckets[from];
         bucket.tags[place] = 0;

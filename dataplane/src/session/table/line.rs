@@ -7,7 +7,7 @@
 //!  16 | TCP or SCTP tracking of the lower end (16)                                            |
 //!  32 | TCP or SCTP tracking of the higher end (16)                                           |
 //!  48 | expires, ticks (4) | routes' (4) | hop (2) | hop (2) | bytes not added yet (2) | state (1) | bits (1) |
-//!       bits: 0-1 role, 2 first packet from the higher end, 3 dirty, 4 IPv6, 5-7 packets not added yet
+//!       bits: 0-1 role, 2 first packet from the higher end, 3 dirty, 4-7 packets not added yet
 //!       routes', hops of a flow owned elsewhere: its generation, its Owner, 0
 //!
 //! rest, 32 bytes
@@ -15,22 +15,23 @@
 //!  16 | created, ticks (4) | generation (4)  | version (4) | idle time, ms (4)        |
 //! ```
 //!
-//! Packets are counted in the line and added to the rest at every eighth, or when the bytes do not fit.
+//! Packets are counted in the line and added to the rest at every sixteenth, or when the bytes do not fit.
 //! A tick is one of the timer wheel's. Ticks are kept modulo 2^32 (8.7 years) and read against a present.
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::session::record::{Role, Session, State};
-use crate::session::table::name::{Name, Named};
+use crate::session::table::name::Name;
 use crate::session::tcp::{TcpEnd, TcpTracking};
 use crate::session::wheel::TICK_MS;
 
 const ROLE: u8 = 3;
 const FROM_HIGHER: u8 = 1 << 2;
 const DIRTY: u8 = 1 << 3;
-const LONG: u8 = 1 << 4;
 /// One packet in the bits that count those not added yet.
-const PACKET: u8 = 1 << 5;
+const PACKET: u8 = 1 << 4;
+/// Packets that are added to the rest at once.
+const PACKETS: u64 = 16;
 
 /// No next hop.
 const NO_HOP: u16 = u16::MAX;
@@ -96,14 +97,13 @@ pub(super) const NO_REST: Rest = Rest {
 
 impl Line {
     /// Lays a session down.
-    pub(super) fn new(session: &Session, named: &Named) -> Self {
+    pub(super) fn new(session: &Session, name: Name) -> Self {
         let owned = session.role == Role::Owner;
         let bits = session.role as u8
             | flag(FROM_HIGHER, session.origin == Direction::HiToLo)
-            | flag(DIRTY, session.dirty)
-            | flag(LONG, named.hash.is_long());
+            | flag(DIRTY, session.dirty);
         Self {
-            name: named.name,
+            name,
             tcp: session.tcp,
             expires: ticks_up(session.expires),
             generation: if owned { 0 } else { session.generation.0 },
@@ -116,14 +116,8 @@ impl Line {
 
     /// True if this is the line of a flow with this name (an IPv6 flow's addresses are compared apart).
     #[inline(always)]
-    pub(super) fn is_of(&self, named: &Named) -> bool {
-        let differ = (self.name.addresses ^ named.name.addresses) | (self.name.rest ^ named.name.rest);
-        differ == 0 && self.is_long() == named.hash.is_long()
-    }
-
-    #[inline(always)]
-    pub(super) fn is_long(&self) -> bool {
-        self.bits & LONG != 0
+    pub(super) fn is_of(&self, name: &Name) -> bool {
+        (self.name.addresses ^ name.addresses) | (self.name.rest ^ name.rest) == 0
     }
 
     #[inline(always)]
@@ -200,16 +194,10 @@ impl Line {
             self.bytes = bytes as u16;
             return None;
         }
-        let packets = if full { 8 } else { u64::from(bits / PACKET) };
+        let packets = if full { PACKETS } else { u64::from(bits / PACKET) };
         self.bits &= PACKET - 1;
         self.bytes = 0;
         Some((packets, u64::from(bytes)))
-    }
-
-    /// True if the next packet is likely to need the rest.
-    #[inline(always)]
-    pub(super) fn nearly_full(&self) -> bool {
-        self.bits >= 7 * PACKET || self.bytes > u16::MAX - 9000
     }
 }
 

@@ -1,37 +1,43 @@
 //! A flow's short name and its hash: 16 bytes that stand for the 40 of a [`FlowKey`].
 //!
 //! ```text
-//!                 | addresses (8)               | rest (8)                                     |
-//! IPv4            | lower (4), higher (4)       | ports (4), protocol and VLANs (4)            |
-//! IPv6            | keyed digest of both        | the same                                     |
+//!                 | addresses (8)                             | rest (8)                               |
+//! IPv4            | lower (4)             | higher (4)        | protocol and VLANs (4), ports (2 + 2)  |
+//! IPv6            | 1, digest (31 bits)   | 0, digest (31)    | the same                               |
 //!
-//! hash (64 bits)  | home bucket (32)            | tag (16) | not used (15) | 1: IPv6           |
+//! hash (64 bits)  | home bucket (32)      | tag (15)          | not used (17)                          |
 //! ```
 //!
-//! An IPv4 name is the whole key. An IPv6 name is almost always the only one of its kind; the full
-//! addresses decide.
+//! An IPv4 name is the whole key; since its lower address comes first, it never looks like a digest. An
+//! IPv6 name is almost always the only one of its kind; the full addresses decide.
 //!
-//! The hash is keyed, private to one table and random per boot. It multiplies two keyed words to 128 bits
-//! and folds the halves together, twice; seven instructions more than a checksum, and unlike one it is not
-//! linear: flows that collide under one key (which a sender could compute) do not collide under another.
+//! Digest and hash are keyed, private to one table and random per boot. Two keyed words are multiplied to
+//! 128 bits and the halves folded together, twice: about as cheap as a checksum, but not linear, so flows
+//! that collide under one key (which anybody could compute for a checksum) do not under another.
 
 use ahash::RandomState;
 
 use crate::flow::FlowKey;
+use crate::wire::plain::Plain;
 
-/// The short name.
+/// What a table calls a flow: see [`crate::session::table::SessionTable::name`]. Means nothing to another table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Name {
+pub struct Name {
     pub(super) addresses: u64,
     pub(super) rest: u64,
 }
 
-/// A short name with its hash.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Named {
-    pub(super) name: Name,
-    pub(super) hash: Hash,
+impl Name {
+    /// True if the name is a digest and the full addresses must be compared.
+    #[inline(always)]
+    pub(super) fn is_long(self) -> bool {
+        self.addresses & MARKS == FIRST
+    }
 }
+
+/// Where digests have a 1, and a 0.
+const FIRST: u64 = 1 << 63;
+const MARKS: u64 = FIRST | 1 << 31;
 
 /// A flow's hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,25 +53,18 @@ impl Hash {
     /// The tag in a bucket; 0 marks an empty place.
     #[inline(always)]
     pub(super) fn tag(self) -> u16 {
-        ((self.0 >> 16) as u16).max(1)
-    }
-
-    /// True if the name is a digest and the full addresses must be compared.
-    #[inline(always)]
-    pub(super) fn is_long(self) -> bool {
-        self.0 & 1 != 0
+        (self.0 >> 16) as u16 | 0x8000
     }
 }
 
-/// Makes names: the random key of one table.
+/// Makes names and hashes: the random key of one table.
 #[derive(Debug)]
 pub(super) struct Namer {
     keys: [u64; 8],
 }
 
-/// The second word of an IPv4-mapped address without its IPv4 part, read as little endian.
-const MAPPED: u64 = 0xffff_0000;
-const LOW_HALF: u64 = 0xffff_ffff;
+/// The first twelve bytes of an IPv4-mapped address, as the upper part of a 128-bit number.
+const MAPPED: u128 = 0xffff;
 
 impl Namer {
     /// A key drawn at random.
@@ -77,79 +76,69 @@ impl Namer {
 
     /// The name of a flow.
     #[inline(always)]
-    pub(super) fn name(&self, key: &FlowKey) -> Named {
-        let [lo, hi] = addresses(key);
+    pub(super) fn name(&self, key: &FlowKey) -> Name {
+        let (lo, hi) = (u128::from_be_bytes(key.lo), u128::from_be_bytes(key.hi));
         let rest = u64::from(key.lo_port) | u64::from(key.hi_port) << 16 | u64::from(key.proto_vlans) << 32;
-        let not_mapped = lo[0] | hi[0] | (lo[1] ^ MAPPED | hi[1] ^ MAPPED) & LOW_HALF;
-        let (addresses, long) =
-            if not_mapped == 0 { (lo[1] & !LOW_HALF | hi[1] >> 32, 0) } else { (self.digest(lo, hi), 1) };
-        self.named(addresses, rest, long)
+        let both_mapped = (lo >> 32 ^ MAPPED) | (hi >> 32 ^ MAPPED) == 0;
+        let addresses = if both_mapped && lo <= hi {
+            (lo as u64) << 32 | hi as u64 & 0xffff_ffff
+        } else {
+            self.digest(lo, hi)
+        };
+        Name { addresses, rest }
     }
 
-    /// The name of an IPv4 flow: lower address (high half) and higher address, read as little endian.
+    /// The name of a plain packet's flow.
     #[inline(always)]
-    pub(super) fn short(&self, addresses: u64, rest: u64) -> Named {
-        self.named(addresses, rest, 0)
+    pub(super) fn name_plain(&self, plain: &Plain) -> Name {
+        let addresses = if plain.ipv6 {
+            let [a, b, c, d] = plain.ends.map(|word| u128::from(u64::from_be(word)));
+            self.digest(a << 64 | b, c << 64 | d)
+        } else {
+            plain.ends[0]
+        };
+        Name { addresses, rest: plain.rest }
     }
 
-    /// The name of an IPv6 flow with these two addresses of two words each.
+    /// The hash of a name.
     #[inline(always)]
-    pub(super) fn long(&self, [a, b, c, d]: &[u64; 4], rest: u64) -> Named {
-        self.named(self.digest([*a, *b], [*c, *d]), rest, 1)
-    }
-
-    #[inline(always)]
-    fn named(&self, addresses: u64, rest: u64, long: u64) -> Named {
+    pub(super) fn hash(&self, name: &Name) -> Hash {
         let [k0, k1, k2, k3, ..] = self.keys;
-        let once = fold(addresses ^ k0, rest ^ k1);
-        let hash = fold(once ^ k2, k3) & !1 | long;
-        Named { name: Name { addresses, rest }, hash: Hash(hash) }
+        Hash(fold(fold(name.addresses ^ k0, name.rest ^ k1) ^ k2, k3))
     }
 
     /// Stands for two IPv6 addresses.
-    #[inline(always)]
-    fn digest(&self, lo: [u64; 2], hi: [u64; 2]) -> u64 {
+    fn digest(&self, lo: u128, hi: u128) -> u64 {
         let [.., k4, k5, k6, k7] = self.keys;
-        fold(lo[0] ^ k4, lo[1] ^ k5).wrapping_add(fold(hi[0] ^ k6, hi[1] ^ k7).rotate_left(32))
+        let part = |address: u128, a, b| fold((address >> 64) as u64 ^ a, address as u64 ^ b);
+        let digest = part(lo, k4, k5).wrapping_add(part(hi, k6, k7).rotate_left(32));
+        digest & !MARKS | FIRST
     }
 }
 
-/// Both addresses as words, lower first.
+/// Both addresses as words.
 #[inline(always)]
-pub(super) fn addresses(key: &FlowKey) -> [[u64; 2]; 2] {
-    [words(&key.lo), words(&key.hi)]
+pub(super) fn addresses(key: &FlowKey) -> [u64; 4] {
+    let (lo, hi) = (u128::from_ne_bytes(key.lo), u128::from_ne_bytes(key.hi));
+    [lo as u64, (lo >> 64) as u64, hi as u64, (hi >> 64) as u64]
 }
 
-/// The addresses as they were before [`addresses`].
-pub(super) fn bytes_of(words: [u64; 2]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&words[0].to_le_bytes());
-    bytes[8..].copy_from_slice(&words[1].to_le_bytes());
-    bytes
-}
-
-/// The key of an IPv4 flow with this name.
-pub(super) fn short_key(name: Name) -> FlowKey {
-    let lo = [0, name.addresses & !LOW_HALF | MAPPED];
-    let hi = [0, name.addresses << 32 | MAPPED];
-    key_of(name, [lo, hi])
-}
-
-/// The key of a flow with this name and these addresses.
-pub(super) fn key_of(name: Name, [lo, hi]: [[u64; 2]; 2]) -> FlowKey {
+/// The key of the flow with this name; `addresses`: those kept if the name is a digest.
+pub(super) fn key_of(name: Name, addresses: impl FnOnce() -> [u64; 4]) -> FlowKey {
+    let (lo, hi) = if name.is_long() {
+        let words = addresses().map(u128::from);
+        ((words[0] | words[1] << 64).to_ne_bytes(), (words[2] | words[3] << 64).to_ne_bytes())
+    } else {
+        let mapped = |address: u64| (MAPPED << 32 | u128::from(address)).to_be_bytes();
+        (mapped(name.addresses >> 32), mapped(name.addresses & 0xffff_ffff))
+    };
     FlowKey {
-        lo: bytes_of(lo),
-        hi: bytes_of(hi),
+        lo,
+        hi,
         lo_port: name.rest as u16,
         hi_port: (name.rest >> 16) as u16,
         proto_vlans: (name.rest >> 32) as u32,
     }
-}
-
-#[inline(always)]
-fn words(address: &[u8; 16]) -> [u64; 2] {
-    let number = u128::from_le_bytes(*address);
-    [number as u64, (number >> 64) as u64]
 }
 
 /// The two halves of the 128-bit product, one upon the other.
@@ -178,12 +167,16 @@ mod tests {
             a in any::<IpAddr>(), b in any::<IpAddr>(), ports in any::<(u16, u16)>(),
         ) {
             let key = flow(a, b, ports);
-            let named = Namer::random().name(&key);
-            prop_assert_eq!(named.hash.is_long(), !key.is_ipv4());
-            let back =
-                if key.is_ipv4() { short_key(named.name) } else { key_of(named.name, addresses(&key)) };
-            prop_assert_eq!(back, key);
-            prop_assert!(named.hash.tag() != 0);
+            let namer = Namer::random();
+            let name = namer.name(&key);
+            prop_assert_eq!(name.is_long(), !key.is_ipv4());
+            prop_assert_eq!(key_of(name, || addresses(&key)), key);
+            prop_assert!(namer.hash(&name).tag() != 0);
+            // A key that is not in canonical order is a flow of its own, and found all the same.
+            let odd = FlowKey { lo: key.hi, hi: key.lo, ..key };
+            let name = namer.name(&odd);
+            prop_assert_eq!(key_of(name, || addresses(&odd)), odd);
+            prop_assert!(name != namer.name(&key) || odd == key);
         }
     }
 
@@ -203,7 +196,7 @@ mod tests {
                 let mut moved = [0_u32; 64];
                 for _ in 0..TRIES {
                     let namer = Namer::random();
-                    let difference = namer.name(&key).hash.0 ^ namer.name(&other).hash.0;
+                    let difference = namer.hash(&namer.name(&key)).0 ^ namer.hash(&namer.name(&other)).0;
                     for (bit, moved) in moved.iter_mut().enumerate() {
                         *moved += (difference >> bit & 1) as u32;
                     }
@@ -222,7 +215,7 @@ mod tests {
     fn collisions_do_not_outlive_the_key() {
         let keys: Vec<FlowKey> =
             (0..4096_u16).map(|n| flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (1024 + n, 80))).collect();
-        let bucket = |namer: &Namer, key: &FlowKey| namer.name(key).hash.home() >> 24;
+        let bucket = |namer: &Namer, key: &FlowKey| namer.hash(&namer.name(key)).home() >> 24;
         let first = Namer::random();
         let crowd: Vec<&FlowKey> = keys.iter().filter(|key| bucket(&first, key) == 0).collect();
         assert!(crowd.len() > 4, "{}", crowd.len());

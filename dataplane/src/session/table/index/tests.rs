@@ -23,10 +23,14 @@ impl Index {
                 let home = self.home(hash);
                 prop_assert_eq!(at, if guest { self.other(home, hash.tag()) } else { home });
                 away[home] += u16::from(guest);
+                prop_assert!(!guest || self.buckets[home].seeks(hash.tag()));
             }
         }
         let known: Vec<u16> = self.buckets.iter().map(|bucket| bucket.away).collect();
-        prop_assert_eq!(known, away);
+        prop_assert_eq!(&known, &away);
+        for (bucket, away) in self.buckets.iter().zip(away) {
+            prop_assert_eq!(bucket.sought == 0, away == 0);
+        }
         prop_assert_eq!(self.used(), model.len());
         Ok(())
     }
@@ -90,8 +94,8 @@ proptest! {
 
 #[test]
 fn it_takes_what_it_promises_and_much_more() {
-    // 80 % are promised; chains of moves reach far beyond.
-    let mut index = Index::new(80_000);
+    // 70 % are promised; chains of moves reach far beyond.
+    let mut index = Index::new(70_000);
     let places = index.buckets.len() * LANES;
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut step = || {
