@@ -81,7 +81,7 @@ fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
-        tunnel_key: TunnelKey([9; 16]),
+        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -123,6 +123,7 @@ impl Rig {
             handoff: handoff.remove(0),
             mailbox: mailbox.clone(),
             counters: Arc::default(),
+            tuning: Default::default(),
             now: NowMs(1_000),
         });
         let worker = worker.with_forwards(SharedWords::new(steering.forwards()));

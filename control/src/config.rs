@@ -19,12 +19,15 @@ pub mod options;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod validate;
 pub mod values;
 
+pub(crate) use host::isolated_cores;
 pub use host::verify_host;
 pub use samepath_bpf::{OnCrash, XdpMode};
 pub use sources::{Flags, load};
+pub use tuning::{RssChoice, Sched, TuningOptions};
 
 /// UDP port of the tunnel (Geneve, RFC 8926).
 pub const TUNNEL_PORT: u16 = 6081;
@@ -142,6 +145,8 @@ pub struct Config {
     pub frames: Option<u32>,
     /// Entries per AF_XDP ring, a power of two.
     pub ring_size: u32,
+    /// How workers use cores, rings and memory.
+    pub tuning: TuningOptions,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
     /// How often peers are told that this node lives, ms.

@@ -12,6 +12,7 @@ mod answers;
 mod exchange;
 mod forwarder;
 mod membership;
+mod rings;
 mod start;
 mod walks;
 
@@ -31,7 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::liveness::Liveness;
-use crate::nic::Nic;
+use crate::nic::{self, Nic};
 use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
@@ -56,6 +57,8 @@ struct Node {
     registrations: Vec<Registration>,
     depot: FrameDepot,
     frames: u64,
+    huge_pages: bool,
+    warnings: Vec<String>,
     workers: Workers,
     mirror: RouteMirror,
     routes: Arc<Routes>,
@@ -155,6 +158,7 @@ impl Node {
         if let Err(error) = self.steering.detach() {
             tracing::warn!("{error}");
         }
+        nic::spread_as_before(&self.nics);
         tracing::info!("samepath stopped");
     }
 }

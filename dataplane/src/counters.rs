@@ -77,6 +77,8 @@ counters! {
     hello_rx,
     /// Hello messages sent.
     hello_tx,
+    /// Packets that took the fast path (they are counted by verdict as well).
+    fast_path,
     /// Packets tunnelled to the Director.
     query_tx,
     /// Queries received as Director.

@@ -111,7 +111,7 @@ pub fn headers_to(peer: &Peer, view: &View, cluster: u32) -> Option<Vec<u8>> {
     let ends = peer.ends?;
     let mut headers = vec![0; tunnel::overhead(&ends.destination)];
     let option = redirect_option(view, peer.node, Generation(0), 0);
-    let (key, flow) = (TunnelKey([0; 16]), FlowKey::default());
+    let (key, flow) = (TunnelKey::new([0; 16]), FlowKey::default());
     tunnel::emit(&mut headers, 0, &ends, cluster, &option, &key, &flow, Direction::LoToHi, 0);
     tunnel::clear_per_packet(&mut headers);
     Some(headers)

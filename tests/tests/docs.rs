@@ -53,6 +53,15 @@ fn every_option_with_its_default_key_and_variable() {
 }
 
 #[test]
+fn every_option_of_tuning_is_explained() {
+    let text = Page::read("docs/tuning.md").text().to_owned();
+    let (_, tuning) = options::OPTIONS.iter().find(|(group, _)| group.starts_with("Tuning")).unwrap();
+    for option in *tuning {
+        assert!(text.contains(&format!("\n## `--{}`\n", option.name)), "no chapter on --{}", option.name);
+    }
+}
+
+#[test]
 fn every_idle_time_with_its_default() {
     let page: Vec<_> = operations().table("table:timeouts").iter().map(|row| row[..2].to_vec()).collect();
     let code: Vec<_> = Timeouts::NAMES
@@ -152,6 +161,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.forward,
         &counters.hello_rx,
         &counters.hello_tx,
+        &counters.fast_path,
         &counters.query_tx,
         &counters.query_rx,
         &counters.first_packet_tx,
@@ -179,6 +189,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.frames_free,
         &counters.frames_hand,
         &counters.frames_kernel,
+        &counters.view_epoch,
         &counters.turns,
         &counters.sleeps,
     ];

@@ -1,16 +1,19 @@
 //! Answers to the operator.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use samepath_bpf::PortRole;
 use samepath_dataplane::mailbox::ToWorker;
 use samepath_dataplane::settings::Settings;
+use samepath_dataplane::xsk::{Policy, Registration};
 
 use super::Node;
 use super::walks::Errand;
 use crate::operator::OperatorRequest;
 use crate::operator::api::{
-    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Stats, Status,
+    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Scheduling, Stats,
+    Status,
 };
 use crate::operator::director;
 
@@ -64,6 +67,8 @@ impl Node {
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
             workers: self.workers.count(),
+            scheduling: self.scheduling(),
+            huge_pages: self.huge_pages,
             interfaces: self.interfaces(),
             uptime_s: self.now().since(self.started) / 1000,
             warnings: self.warnings(),
@@ -83,11 +88,39 @@ impl Node {
                 ifindex: nic.ifindex,
                 queues: nic.queues,
                 xdp_mode: nic.xdp_mode.clone(),
-                zero_copy: self
-                    .registrations
-                    .iter()
-                    .filter(|socket| socket.port == nic.port)
-                    .all(|socket| socket.zero_copy),
+                zero_copy: self.sockets(nic.port).all(|socket| socket.zero_copy),
+                rss: if nic.queues == 1 { "one-queue".into() } else { nic.rss.name().into() },
+                need_wakeup: self.config.tuning.need_wakeup,
+                busy_poll: self.busy_poll(nic.port).into(),
+            })
+            .collect()
+    }
+
+    fn sockets(&self, port: u8) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter().filter(move |socket| socket.port == port)
+    }
+
+    fn busy_poll(&self, port: u8) -> &'static str {
+        match self.config.tuning.busy_poll_usecs {
+            0 => "off",
+            _ if self.sockets(port).any(Registration::can_busy_poll) => "on",
+            _ => "no effect",
+        }
+    }
+
+    fn scheduling(&self) -> Vec<Scheduling> {
+        let schedulings = self.workers.schedulings().iter().enumerate();
+        schedulings
+            .map(|(worker, scheduling)| Scheduling {
+                worker,
+                core: self.workers.core(worker),
+                policy: match scheduling.policy() {
+                    Some(Policy::Fifo(_)) => "fifo".into(),
+                    Some(Policy::Other) => "other".into(),
+                    None => "gone".into(),
+                },
+                idle: self.config.tuning.idle.name().into(),
+                demoted: scheduling.demoted.load(Relaxed),
             })
             .collect()
     }
@@ -95,6 +128,7 @@ impl Node {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.forwarding.state().1.map(Into::into));
+        warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(
@@ -141,6 +175,9 @@ impl Node {
         let mut stats = Stats::default();
         for (index, counters) in self.workers.counters().iter().enumerate() {
             stats.add_worker(index, self.workers.core(index), counters);
+        }
+        for (worker, scheduling) in stats.workers.iter_mut().zip(self.workers.schedulings()) {
+            worker.demotions = scheduling.demotions.load(Relaxed);
         }
         stats.frames.total = self.frames;
         stats.frames.free += self.depot.len() as u64;

@@ -153,6 +153,10 @@ pub struct Status {
     pub members: Vec<u16>,
     /// Worker threads.
     pub workers: usize,
+    /// Each of them: where and how it runs.
+    pub scheduling: Vec<Scheduling>,
+    /// Packet memory is in huge pages.
+    pub huge_pages: bool,
     /// Interfaces in port order.
     pub interfaces: Vec<Interface>,
     /// Seconds since the start.
@@ -179,6 +183,29 @@ pub struct Interface {
     pub xdp_mode: String,
     /// Packets reach user space without a copy.
     pub zero_copy: bool,
+    /// Where both directions of a flow arrive: `symmetric` (one queue), `asymmetric` (two), `one-queue`,
+    /// or `unknown`.
+    pub rss: Cow<'static, str>,
+    /// Drivers say when they must be woken.
+    pub need_wakeup: bool,
+    /// `off`, `on`, or `no effect`: asked for, and no packet came by a device that can be polled.
+    pub busy_poll: Cow<'static, str>,
+}
+
+/// A worker in [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scheduling {
+    /// Its index.
+    pub worker: usize,
+    /// The core it is pinned to.
+    pub core: usize,
+    /// Its policy in the kernel, now: `fifo` or `other`; `gone` if the thread is.
+    pub policy: Cow<'static, str>,
+    /// What it does without work: `spin`, `adaptive` or `sleep`.
+    pub idle: Cow<'static, str>,
+    /// Ordinary for some seconds, because it starved its core.
+    pub demoted: bool,
 }
 
 /// Reply to [`Request::Members`].
@@ -480,10 +507,16 @@ pub struct Worker {
     pub handoff_rx: u64,
     /// Sessions now in its table, all roles.
     pub sessions: u64,
+    /// Packets of its that took the fast path.
+    pub fast_path: u64,
+    /// Epoch of the view it uses.
+    pub view_epoch: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Times it was made ordinary because it starved its core.
+    pub demotions: u64,
 }
 
 /// Reply to [`Request::Director`].

@@ -16,7 +16,7 @@ const REJECTED: [DropReason; 5] = [
 
 impl Stats {
     /// Adds one worker; `worker` is its index, `core` where it is pinned. Frames it has are added to
-    /// `frames`; the total and those in the common depot (free) are the caller's.
+    /// `frames`; the total, those in the common depot (free) and demotions are the caller's.
     pub fn add_worker(&mut self, worker: usize, core: usize, counters: &Counters) {
         let c = counters;
         self.rx += c.rx.get();
@@ -53,8 +53,11 @@ impl Stats {
             handoff_tx: c.handoff_tx.get(),
             handoff_rx: c.handoff_rx.get(),
             sessions: c.sessions_owner.get() + c.sessions_backup.get() + c.sessions_claim.get(),
+            fast_path: c.fast_path.get(),
+            view_epoch: c.view_epoch.get(),
             turns: c.turns.get(),
             sleeps: c.sleeps.get(),
+            demotions: 0,
         });
     }
 

@@ -75,8 +75,9 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "forwarder {}", status.forwarder)?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
+    writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;
     writeln!(out)?;
-    let rows: Vec<[String; 7]> = status
+    let rows: Vec<[String; 10]> = status
         .interfaces
         .iter()
         .map(|interface| {
@@ -88,14 +89,49 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
                 interface.queues.to_string(),
                 interface.xdp_mode.clone(),
                 yes(interface.zero_copy),
+                interface.rss.to_string(),
+                on(interface.need_wakeup).into(),
+                interface.busy_poll.to_string(),
             ]
         })
         .collect();
-    table(out, ["interface", "role", "zone", "index", "queues", "xdp", "zero-copy"], &rows)?;
+    let heading = [
+        "interface",
+        "role",
+        "zone",
+        "index",
+        "queues",
+        "xdp",
+        "zero-copy",
+        "rss",
+        "need-wakeup",
+        "busy poll",
+    ];
+    table(out, heading, &rows)?;
+    print_scheduling(status, out)?;
     for warning in &status.warnings {
         writeln!(out, "warning: {warning}")?;
     }
     Ok(())
+}
+
+fn print_scheduling(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    if status.scheduling.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = status
+        .scheduling
+        .iter()
+        .map(|worker| {
+            let policy = match worker.demoted {
+                true => format!("{} (demoted)", worker.policy),
+                false => worker.policy.to_string(),
+            };
+            [worker.worker.to_string(), worker.core.to_string(), policy, worker.idle.to_string()]
+        })
+        .collect();
+    writeln!(out)?;
+    table(out, ["worker", "core", "sched", "idle"], &rows)
 }
 
 fn duration(seconds: u64) -> String {
@@ -255,7 +291,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 10]> = stats
+    let rows: Vec<[String; 13]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -268,8 +304,11 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.handoff_tx,
                 w.handoff_rx,
                 w.sessions,
+                w.fast_path,
+                w.view_epoch,
                 w.turns,
                 w.sleeps,
+                w.demotions,
             ]
             .map(|value| value.to_string())
         })
@@ -280,7 +319,21 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     table(
         out,
-        ["worker", "core", "rx", "tx", "dropped", "handoff tx", "handoff rx", "sessions", "turns", "sleeps"],
+        [
+            "worker",
+            "core",
+            "rx",
+            "tx",
+            "dropped",
+            "handoff tx",
+            "handoff rx",
+            "sessions",
+            "fast path",
+            "view",
+            "turns",
+            "sleeps",
+            "demotions",
+        ],
         &rows,
     )
 }

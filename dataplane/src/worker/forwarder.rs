@@ -2,7 +2,7 @@
 
 use super::{Job, Worker};
 use crate::decide::Arrival;
-use crate::flow::{FlowKey, proto};
+use crate::flow::{Direction, FlowKey, proto};
 use crate::forwards::{Forward, Forwards, Offered, SharedWords, redirect_option};
 use crate::limits::{FORWARD_AFTER, FORWARD_DISPLACE};
 use crate::session::table::Slot;
@@ -21,19 +21,31 @@ impl<I: Io> Worker<I> {
         self
     }
 
-    /// A packet is about to be redirected: every so many packets its flow is offered to the XDP program.
+    /// A packet is about to be redirected: now and then its flow is offered to the XDP program.
     pub(crate) fn offer_forward(&mut self, kind: TunnelKind, job: &Job<I::Frame>, slot: Option<Slot>) {
-        let (Some(slot), true) = (slot, self.shard.forwards.is_on()) else { return };
-        let session = self.shard.table.get(slot);
-        let (packets, is_elsewhere) = (session.packets, session.role != Role::Owner);
         let from_data = job.arrival == Arrival::Data && kind == TunnelKind::Redirect;
-        if packets % FORWARD_AFTER != 0 || !from_data || !is_elsewhere || !is_forwardable(&job.packet) {
-            return;
+        if let Some(slot) = slot.filter(|_| from_data && is_forwardable(&job.packet)) {
+            self.offer_direction(slot, job.packet.layout.port, job.packet.direction);
         }
-        let Some(forward) = self.forward_of(&job.packet, session) else { return };
+    }
+
+    /// Packets of one direction of a flow that arrive on `port` are redirected, and one was just counted: at
+    /// least at every sixteenth the XDP program is offered to do it.
+    #[inline(always)]
+    pub(super) fn offer_direction(&mut self, slot: Slot, port: u8, direction: Direction) {
+        if self.shard.forwards.is_on() && self.shard.table.has_counted_up(slot) {
+            self.offer(slot, port, direction);
+        }
+    }
+
+    #[cold]
+    fn offer(&mut self, slot: Slot, port: u8, direction: Direction) {
+        let session = self.shard.table.get(slot);
+        let Some(forward) = self.forward_of(&session, port, direction) else { return };
         // An entry of another flow that is idle must not hold the place for ever, one in use not lose it often.
-        let displace = packets % FORWARD_DISPLACE == 0;
-        let way = (packets / FORWARD_DISPLACE) as usize;
+        let offers = session.packets / FORWARD_AFTER;
+        let displace = offers % FORWARD_DISPLACE == 0;
+        let way = (offers / FORWARD_DISPLACE) as usize;
         match self.shard.forwards.offer(&forward, displace.then_some(way)) {
             Offered::Published => self.counters.forwards_published.add(1),
             Offered::Refused => self.counters.forwards_refused.add(1),
@@ -41,13 +53,15 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn forward_of(&self, packet: &Packet, session: &Session) -> Option<Forward> {
+    fn forward_of(&self, session: &Session, port: u8, direction: Direction) -> Option<Forward> {
         let (view, settings) = (&self.snapshots.view, &self.snapshots.settings);
+        if session.role == Role::Owner || session.packets == 0 {
+            return None;
+        }
         let peer = view.peers.iter().position(|peer| peer.node == session.owner && peer.ends.is_some())?;
-        let port = packet.layout.port;
         let zone = self.ports.zones[usize::from(port) % self.ports.zones.len()];
         let option = redirect_option(view, session.owner, session.generation, zone);
-        let (key, direction) = (packet.key, packet.direction);
+        let key = session.key;
         Some(Forward {
             epoch: view.epoch,
             peer: u8::try_from(peer).ok()?,

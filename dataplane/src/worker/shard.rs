@@ -5,7 +5,7 @@ use crate::clock::NowMs;
 use crate::decide::{Arrival, Decision};
 use crate::forwards::Forwards;
 use crate::mailbox::FromWorker;
-use crate::session::table::{SessionTable, Slot};
+use crate::session::table::{Progress, SessionTable, Slot};
 use crate::session::wheel::Wheel;
 use crate::session::{Change, Role, Session};
 use crate::verdict::DropReason;
@@ -51,7 +51,7 @@ impl Shard {
         self.dirty -= u64::from(self.table.get(slot).dirty);
         self.dirty += u64::from(session.dirty);
         self.wheel.schedule(slot, session.expires);
-        let old = self.table.replace(slot, session);
+        let old = self.table.replace(slot, &session);
         self.withdraw_forward_if_moved(&old, &session);
     }
 }
@@ -86,15 +86,9 @@ impl<I: Io> Worker<I> {
             (Change::None, slot) => (slot, false),
             (Change::Put { session, replicate }, slot) => (Some(self.put(slot, session)?), replicate),
             (Change::Update { state, tcp, expires, timeout_ms, replicate }, Some(slot)) => {
-                let session = self.shard.table.get_mut(slot);
-                session.state = state;
-                session.tcp = tcp;
-                session.expires = expires;
+                let progress = Progress { state, tcp, expires, timeout_ms, replicate };
                 // A shorter idle time must not wait for the timer set for the longer one.
-                let sooner = timeout_ms < session.timeout_ms;
-                session.timeout_ms = timeout_ms;
-                session.version += u32::from(replicate);
-                if sooner {
+                if self.shard.table.progress(slot, &progress) {
                     self.shard.wheel.schedule_no_later(slot, expires);
                 }
                 (Some(slot), replicate)
@@ -106,9 +100,7 @@ impl<I: Io> Worker<I> {
             (Change::Update { .. } | Change::Remove, None) => (None, false),
         };
         if let Some(slot) = slot {
-            let session = self.shard.table.get_mut(slot);
-            session.packets += 1;
-            session.bytes += u64::from(length);
+            self.shard.table.count_packet(slot, length);
             if replicate {
                 self.announce(slot, now);
             }
@@ -117,7 +109,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
-        let was_owner = slot.is_some_and(|slot| self.shard.table.get(slot).role == Role::Owner);
+        let was_owner = slot.is_some_and(|slot| self.shard.table.role(slot) == Role::Owner);
         let slot = match slot {
             Some(slot) => {
                 self.shard.replace(slot, session);
@@ -140,7 +132,7 @@ impl<I: Io> Worker<I> {
             self.counters.sessions_evicted.add(1);
             self.end(victim);
         }
-        let slot = self.shard.table.insert(session).map_err(|_| DropReason::TableFull)?;
+        let slot = self.shard.table.insert(&session).map_err(|_| DropReason::TableFull)?;
         self.shard.wheel.schedule(slot, session.expires);
         Ok(slot)
     }
@@ -161,15 +153,15 @@ impl<I: Io> Worker<I> {
         if !self.replicates() {
             return;
         }
-        let session = self.shard.table.get_mut(slot);
-        let record = Record::of(session, now);
+        let session = self.shard.table.get(slot);
+        let record = Record::of(&session, now);
         let told = self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
         self.shard.dirty += u64::from(!told && !session.dirty);
         self.shard.dirty -= u64::from(told && session.dirty);
         if told && session.dirty {
             self.counters.resent.add(1);
         }
-        session.dirty = !told;
+        self.shard.table.set_dirty(slot, !told);
     }
 
     /// True if there is anybody to replicate to.

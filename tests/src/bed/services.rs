@@ -23,11 +23,18 @@ pub struct Service {
 }
 
 impl Bed {
-    /// Starts `command`; its standard output goes to `<name>.out`, its errors to `<name>.log` in the
-    /// bed's log folder.
+    /// [`Service::start`] in this bed.
     pub fn start_service(&self, name: &str, command: &mut Command) -> Result<Service> {
-        let output = self.logs().join(format!("{name}.out"));
-        let log = self.logs().join(format!("{name}.log"));
+        Service::start(self.prefix(), self.logs(), name, command)
+    }
+}
+
+impl Service {
+    /// Starts `command` under the ledger of `prefix`; its standard output goes to `<name>.out`, its errors to
+    /// `<name>.log` in the folder `logs`.
+    pub fn start(prefix: &str, logs: &Path, name: &str, command: &mut Command) -> Result<Self> {
+        let output = logs.join(format!("{name}.out"));
+        let log = logs.join(format!("{name}.log"));
         let child = command
             .stdin(Stdio::null())
             .stdout(File::create(&output)?)
@@ -35,14 +42,12 @@ impl Bed {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let service = Service { child, name: name.to_owned(), output, log };
-        ledger::note_process(self.prefix(), service.child.id())
+        let service = Self { child, name: name.to_owned(), output, log };
+        ledger::note_process(prefix, service.child.id())
             .with_context(|| format!("{name} ended at once: {}", service.log_tail()))?;
         Ok(service)
     }
-}
 
-impl Service {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

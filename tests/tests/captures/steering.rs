@@ -143,6 +143,6 @@ const OPTION: TunnelOption = TunnelOption {
 
 /// The program does not look at the tag, so any flow will do.
 fn emit(outer: &mut [u8], inner_len: usize, ends: &TunnelEnds) {
-    let (key, flow) = (TunnelKey([0; 16]), FlowKey::default());
+    let (key, flow) = (TunnelKey::new([0; 16]), FlowKey::default());
     tunnel::emit(outer, inner_len, ends, 7, &OPTION, &key, &flow, Direction::LoToHi, 0);
 }

@@ -1,0 +1,199 @@
+//! The generator: `bpf/generator.bpf.c`, run on a thread of its own.
+
+use std::mem::MaybeUninit;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::rig::{GENERATOR, GENERATOR_CORE, INGRESS, Interface, Rig};
+
+/// Generated from `generator.bpf.c` by libbpf-cargo.
+#[allow(missing_docs, unused_imports, dead_code, unsafe_code, clippy::all)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/generator.skel.rs"));
+}
+
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`: what the program says is done with the frame.
+const LIVE_FRAMES: u32 = 2;
+
+/// Frames per look at the clock (`BATCH` in the program).
+const BATCH: u64 = 64;
+
+/// Frame length: the shortest there is, without its checksum.
+const FRAME: usize = 60;
+
+/// Longest recorded frame (`REPLAYED` in the program).
+const REPLAYED: usize = 160;
+
+/// What the packets are; numbers as in the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// UDP datagrams.
+    Udp = 0,
+    /// First segments of TCP connections.
+    TcpSyn = 1,
+    /// Their answers.
+    TcpSynAck = 2,
+    /// Segments within an open connection.
+    TcpAck = 3,
+    /// Frames recorded before.
+    Replay = 4,
+}
+
+/// Packets to be sent.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// What they are.
+    pub kind: Kind,
+    /// From the server to the client.
+    pub reverse: bool,
+    /// Each flow once, one after the other; otherwise all flows in turn, spread, until the time is over.
+    pub once: bool,
+    /// Number of the first flow.
+    pub first_flow: u64,
+    /// How many flows.
+    pub flows: u64,
+    /// Packets per second.
+    pub rate: f64,
+    /// How long, seconds.
+    pub seconds: f64,
+    /// Frames to be sent as they are ([`Kind::Replay`]), all of one length.
+    pub recording: Vec<Vec<u8>>,
+    /// Interface in the generator's namespace to send out of, and link address to send to.
+    pub way: Way,
+}
+
+/// Which way packets go into the device under test.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Interface in the generator's namespace.
+    pub from: &'static str,
+    /// The device's end of that link.
+    pub to: &'static str,
+}
+
+/// Into the device's ingress.
+pub const INTO_INGRESS: Way = Way { from: GENERATOR, to: INGRESS };
+
+impl Stream {
+    /// Packets of `kind` of `flows` flows at `rate` for `seconds`.
+    pub fn steady(kind: Kind, flows: u64, rate: f64, seconds: f64) -> Self {
+        Self {
+            kind,
+            reverse: false,
+            once: false,
+            first_flow: 0,
+            flows,
+            rate,
+            seconds,
+            recording: Vec::new(),
+            way: INTO_INGRESS,
+        }
+    }
+
+    /// One packet of `kind` for each of `flows` flows, from the server to the client if `reverse`.
+    pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64) -> Self {
+        let seconds = flows as f64 / rate * 2.0 + 1.0;
+        Self { reverse, once: true, ..Self::steady(kind, flows, rate, seconds) }
+    }
+
+    /// The same for flows from number `first_flow` on.
+    pub fn from_flow(self, first_flow: u64) -> Self {
+        Self { first_flow, ..self }
+    }
+
+    fn repetitions(&self) -> u32 {
+        let packets = if self.once { self.flows as f64 } else { self.rate * self.seconds * 1.05 };
+        packets.clamp(1.0, f64::from(i32::MAX)) as u32
+    }
+
+    fn frame_length(&self) -> usize {
+        self.recording.first().map_or(FRAME, Vec::len)
+    }
+}
+
+/// A running generator.
+#[derive(Debug)]
+pub struct Generator(JoinHandle<Result<u64>>);
+
+impl Generator {
+    /// Starts sending; returns when the program is loaded and the first packet is about to leave.
+    pub fn start(rig: &Rig, stream: Stream) -> Result<Self> {
+        let source = Interface::new(&rig.generator, stream.way.from);
+        let (device, source_mac) = (source.index()?, source.mac()?);
+        let destination_mac = rig.interface(stream.way.to).mac()?;
+        let namespace = rig.generator.clone();
+        let (loaded, is_loaded) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("sb-generator".into()).spawn(move || {
+            core_affinity::set_for_current(core_affinity::CoreId { id: GENERATOR_CORE });
+            namespace.enter(|| send(&stream, device, source_mac, destination_mac, &loaded))
+        })?;
+        match is_loaded.recv() {
+            Ok(()) => Ok(Self(thread)),
+            Err(_) => Err(join(thread).err().unwrap_or_else(|| anyhow!("the generator ended at once"))),
+        }
+    }
+
+    /// Sends a whole stream; how many packets were handed to the interface.
+    pub fn send(rig: &Rig, stream: Stream) -> Result<u64> {
+        Self::start(rig, stream)?.finish()
+    }
+
+    /// Waits for its end; how many packets it handed to the interface.
+    pub fn finish(self) -> Result<u64> {
+        join(self.0)
+    }
+}
+
+fn join(thread: JoinHandle<Result<u64>>) -> Result<u64> {
+    thread.join().map_err(|_| anyhow!("the generator panicked"))?
+}
+
+fn send(
+    stream: &Stream,
+    device: u32,
+    source_mac: [u8; 6],
+    destination_mac: [u8; 6],
+    loaded: &std::sync::mpsc::Sender<()>,
+) -> Result<u64> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skeleton::GeneratorSkelBuilder::default().open(&mut storage)?;
+    let length = stream.frame_length();
+    let recorded = stream.recording.len().max(1) as u32;
+    open.maps.recording.set_max_entries(recorded)?;
+    let fixed = open.maps.rodata_data.as_deref_mut().context("the generator has no settings")?;
+    fixed.destination_mac = destination_mac;
+    fixed.source_mac = source_mac;
+    fixed.kind = stream.kind as u32;
+    fixed.reverse = u32::from(stream.reverse);
+    fixed.in_order = u32::from(stream.once);
+    fixed.first_flow = stream.first_flow;
+    fixed.flows = stream.flows;
+    fixed.interval_ns = (BATCH as f64 * 1e9 / stream.rate) as u64;
+    fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
+    let program = open.load().context("the generator's program cannot be loaded: run as root")?;
+    program.maps.device.update(&0u32.to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
+    for (number, frame) in stream.recording.iter().enumerate() {
+        let mut bytes = [0; REPLAYED];
+        bytes[..frame.len()].copy_from_slice(frame);
+        program.maps.recording.update(&(number as u32).to_ne_bytes(), &bytes, MapFlags::ANY)?;
+    }
+    loaded.send(()).context("nobody waits for the generator")?;
+    let frame = vec![0u8; length];
+    program.progs.generate.test_run(ProgramInput {
+        data_in: Some(&frame),
+        flags: LIVE_FRAMES,
+        repeat: stream.repetitions(),
+        ..Default::default()
+    })?;
+    Ok(program.maps.bss_data.as_deref().context("the generator counts nothing")?.sent)
+}
+
+/// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,143 @@
+//! What a bench leaves: a table on the terminal, JSON and plots under target/bench.
+
+mod summary;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use samepath_tests::artifacts;
+use serde::Serialize;
+
+pub use summary::Summary;
+pub use table::Table;
+
+/// `target/bench/NAME.json`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Version of this document's shape.
+    schema: u32,
+    /// The bench.
+    bench: String,
+    /// What it ran on.
+    machine: Machine,
+    /// How it was called.
+    arguments: Vec<String>,
+    /// The figures that goals are written for.
+    pub metrics: BTreeMap<String, serde_json::Value>,
+    /// Everything measured, one entry per repetition and device.
+    pub measurements: Vec<serde_json::Value>,
+}
+
+/// The machine a bench ran on.
+#[derive(Debug, Serialize)]
+struct Machine {
+    kernel: String,
+    processor: String,
+    cores: usize,
+}
+
+impl Machine {
+    fn this() -> Result<Self> {
+        let processors = fs::read_to_string("/proc/cpuinfo")?;
+        let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+        Ok(Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            processor: model.unwrap_or("unknown").trim().to_owned(),
+            cores: std::thread::available_parallelism()?.get(),
+        })
+    }
+}
+
+impl Report {
+    /// An empty report of `bench`.
+    pub fn new(bench: &str) -> Result<Self> {
+        Ok(Self {
+            schema: 1,
+            bench: bench.to_owned(),
+            machine: Machine::this()?,
+            arguments: std::env::args().skip(1).collect(),
+            metrics: BTreeMap::new(),
+            measurements: Vec::new(),
+        })
+    }
+
+    /// Enters a figure: its median, and how far repetitions were apart.
+    pub fn metric(&mut self, name: &str, summary: &Summary) {
+        self.metrics.insert(name.to_owned(), serde_json::json!(summary));
+    }
+
+    /// Enters one measurement.
+    pub fn measurement(&mut self, measurement: impl Serialize) -> Result<()> {
+        self.measurements.push(serde_json::to_value(measurement)?);
+        Ok(())
+    }
+
+    /// Writes it and says where.
+    pub fn write(&self) -> Result<PathBuf> {
+        let folder = artifacts::target()?.join("bench");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.json", self.bench));
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        println!("\nwritten: {}", path.display());
+        Ok(path)
+    }
+
+    /// The figures with goals, as a table: losing ones like winning ones.
+    pub fn print_metrics(&self, goals: &[(&str, Goal)]) {
+        let mut table = Table::new(&["metric", "value", "lowest", "highest", "goal", ""]);
+        for (name, value) in &self.metrics {
+            let summary: Summary = serde_json::from_value(value.clone()).unwrap_or_default();
+            let goal = goals.iter().find(|(goal, _)| goal == name).map(|(_, goal)| goal);
+            table.row([
+                name.clone(),
+                format!("{:.3}", summary.median),
+                format!("{:.3}", summary.lowest),
+                format!("{:.3}", summary.highest),
+                goal.map(Goal::text).unwrap_or_default(),
+                goal.map(|goal| if goal.is_met(summary.median) { "met" } else { "MISSED" }.to_owned())
+                    .unwrap_or_default(),
+            ]);
+        }
+        println!("\n{table}");
+    }
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+}
+
+impl Goal {
+    fn is_met(&self, value: f64) -> bool {
+        match *self {
+            Goal::AtLeast(limit) => value >= limit,
+            Goal::AtMost(limit) => value <= limit,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Goal::AtLeast(limit) => format!("≥ {limit}"),
+            Goal::AtMost(limit) => format!("≤ {limit}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Goal;
+
+    #[test]
+    fn a_goal_is_met_on_its_own_side() {
+        assert!(Goal::AtLeast(0.9).is_met(0.9) && !Goal::AtLeast(0.9).is_met(0.89));
+        assert!(Goal::AtMost(5.0).is_met(5.0) && !Goal::AtMost(5.0).is_met(5.1));
+    }
+}
