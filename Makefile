@@ -19,7 +19,7 @@ END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end demo bench-micro clean packages-build packages-test
+.PHONY: help build test lint unit end-to-end instructions demo bench-burst bench-micro clean packages-build packages-test
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ demo: packages-test ## The main job on real packets, step by step; last line PAS
 
 test: packages-test ## Everything: format, lints, docs, unit tests, end-to-end tests
 	@mkdir -p $(TARGET); : > $(LOG)
-	@outcome=0; $(MAKE) --no-print-directory --keep-going lint unit end-to-end || outcome=$$?; \
+	@outcome=0; $(MAKE) --no-print-directory --keep-going lint unit end-to-end instructions || outcome=$$?; \
 	tests/totals.sh $(LOG); exit $$outcome
 
 lint: packages-build ## cargo fmt, clippy, doc: no warnings
@@ -51,6 +51,12 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 	SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath \
 	$(TEST) $(END_TO_END:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture \
 	    2>&1 | tee -a $(LOG)
+
+instructions: packages-test ## Instructions per packet by role: at most 10 % above benches/instructions.json
+	$(CARGO) bench $(WORKSPACE) --bench burst -- --check benches/instructions.json
+
+bench-burst: packages-test ## The whole worker over memory: instructions and Mpps by role, two workers
+	$(CARGO) bench $(WORKSPACE) --bench burst
 
 bench-micro: packages-build ## Micro benchmarks (criterion), CPU time of single steps
 	$(CARGO) bench -p samepath-benches

@@ -26,6 +26,7 @@ tshark:tshark
 wireshark-common:dumpcap
 nginx-light:nginx
 curl:curl
+valgrind:valgrind
 "
 
 # Programs of the administrator are often not in an ordinary user's path.

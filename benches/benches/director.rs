@@ -61,7 +61,7 @@ fn header(criterion: &mut Criterion<CpuTime>) {
         epoch: 7,
         sender: NodeId(3),
     };
-    let (key, flow) = (TunnelKey([5; 16]), flow(1));
+    let (key, flow) = (TunnelKey::new([5; 16]), flow(1));
     let outer = tunnel::overhead(&ends.destination);
     let mut frame = vec![0; outer];
     frame.extend(TCP_SYN);

@@ -16,6 +16,11 @@ fn read(clock: ClockId) -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
+/// CPU time of the calling thread since its start.
+pub fn of_thread() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
 /// CPU time of all threads of the process together, since its start.
 pub fn of_process() -> Duration {
     read(ClockId::ProcessCPUTime)

@@ -1,6 +1,6 @@
 //! What became of the frames: one counter per outcome, summed over the cores.
 
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags, MapMut};
 
 use crate::error::SteeringError;
 use crate::layout::OUTCOMES;
@@ -12,20 +12,20 @@ impl Steering {
         let failed = |source| SteeringError::Map { map: "outcomes", source };
         let mut counters = Vec::with_capacity(OUTCOMES.len());
         for (index, name) in (0u32..).zip(OUTCOMES) {
-            let per_core = self
-                .skeleton
-                .maps
-                .outcomes
-                .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-                .map_err(failed)?
-                .unwrap_or_default();
-            let sum = per_core
-                .iter()
-                .filter_map(|bytes| bytes.first_chunk())
-                .map(|bytes| u64::from_ne_bytes(*bytes))
-                .sum();
-            counters.push((name, sum));
+            counters.push((name, sum(&self.skeleton.maps.outcomes, index).map_err(failed)?));
         }
         Ok(counters)
     }
+
+    /// Bytes of frames with the outcome `redirected` since load, outer headers included.
+    pub fn redirected_bytes(&self) -> Result<u64, SteeringError> {
+        let failed = |source| SteeringError::Map { map: "redirected_bytes", source };
+        sum(&self.skeleton.maps.redirected_bytes, 0).map_err(failed)
+    }
+}
+
+/// Element `index` of a per-CPU array, summed over the cores.
+fn sum(map: &MapMut<'_>, index: u32) -> libbpf_rs::Result<u64> {
+    let per_core = map.lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)?.unwrap_or_default();
+    Ok(per_core.iter().filter_map(|bytes| bytes.first_chunk()).map(|bytes| u64::from_ne_bytes(*bytes)).sum())
 }

@@ -164,6 +164,14 @@ pub enum SteeringError {
         /// What libbpf said.
         source: libbpf_rs::Error,
     },
+    /// The memory shared with the program's map `forwards` is not to be had.
+    #[error(
+        "the XDP program's map `forwards` cannot be shared with the workers ({source}): --forwarder worker does without"
+    )]
+    Shared {
+        /// The system call's error.
+        source: io::Error,
+    },
     /// The kernel did not run the program on a given frame.
     #[error(
         "the kernel does not test-run a frame of {length} bytes as received by interface \

@@ -11,6 +11,11 @@
 #define SP_MAX_ADDRESSES 4096 /* own addresses; a router with thousands of VLAN gateways fits */
 #define SP_MAX_PEERS 256     /* cluster addresses of other nodes */
 #define SP_MAX_PASS 1024     /* entries of the pass list */
+#define SP_FORWARD_BUCKETS 32768 /* of the map `forwards`, a power of two */
+#define SP_FORWARD_BUCKET_SHIFT 17 /* a bucket's number is the flow hash shifted by this */
+#define SP_FORWARD_WAYS 2    /* entries of a bucket: 128 bytes, which the processor fetches together */
+#define SP_FORWARD_FIRST 2   /* entries in front of the first bucket: the gate, and one to keep pairs aligned */
+#define SP_FORWARD_HEADERS 102 /* bytes of outer headers, the larger (IPv6) case */
 #define SP_MAX_EXTENSIONS 8  /* IPv6 extension headers walked; the data plane has the same number */
 
 #define SP_TUNNEL_PORT 6081        /* Geneve, RFC 8926 section 3.3 */
@@ -68,10 +73,49 @@ struct sp_pass {
 };
 _Static_assert(sizeof(struct sp_pass) == 4, "mirrored in layout.rs");
 
+/* Element 0 of the map `forwards`: whether entries may be followed. Control writes `open`, workers `published`. */
+struct sp_forward_gate {
+	__u32 open;      /* epoch whose entries may be followed; 0 = none */
+	__u32 zero;
+	__u32 published; /* newest epoch in which an entry was made: until it is `open`, no frame looks further */
+	__u32 rest[13];
+};
+_Static_assert(sizeof(struct sp_forward_gate) == 64, "an element of `forwards`");
+
+/* Other elements of `forwards`: packets of one direction of a flow that arrive on one port go to a peer. The worker
+ * that has the flow's session is the only writer; see decision 0009 for how a reader knows that an entry is whole. */
+struct sp_forward {
+	__u32 epoch;     /* of the view it was made in; 0 = empty */
+	__u32 flow_hash;
+	__u32 generation;
+	__u8 peer;       /* index in `forward_peers` */
+	__u8 zone;
+	__u8 port;       /* index of the interface its packets arrive on */
+	__u8 writes;     /* counts what was written here: the same number, the same entry */
+	__be64 tag;
+	__u16 source_port; /* of the flow, native byte order; 0 = none */
+	__u16 destination_port;
+	__u32 proto_vlans; /* as the flow hash takes it */
+	union sp_address source;
+	union sp_address destination;
+};
+_Static_assert(sizeof(struct sp_forward) == 64, "one cache line; mirrored in dataplane/src/forwards.rs");
+
+/* Element of the map `forward_peers`: what stands in front of every packet to one peer. */
+struct sp_forward_peer {
+	__u32 epoch;         /* of the view the headers are of; 0 = the peer cannot be reached */
+	__u16 outer_length;  /* 82 over IPv4, 102 over IPv6 */
+	__u16 largest;       /* bytes of the largest inner frame the cluster link carries */
+	__u8 headers[SP_FORWARD_HEADERS]; /* length, checksum, UDP source port, zone, generation and tag are 0 */
+	__u8 zero[2];
+};
+_Static_assert(sizeof(struct sp_forward_peer) == 112, "mirrored in layout.rs");
+
 /* Every frame ends in exactly one of these; each is a per-CPU counter. Names and order as in layout.rs. */
 enum sp_outcome {
 	SP_STEERED,
 	SP_STEERED_TUNNEL,
+	SP_REDIRECTED,
 	SP_PASS_NOT_IP,
 	SP_PASS_MULTICAST,
 	SP_PASS_OTHER_HOST,

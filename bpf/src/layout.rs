@@ -27,10 +27,23 @@ pub const METADATA_SIZE: usize = 24;
 /// UDP destination port of the tunnel (Geneve, RFC 8926 section 3.3).
 pub const TUNNEL_PORT: u16 = 6081;
 
+/// Elements of the map `forwards` when it has room for entries: the gate's and every bucket's.
+pub const FORWARDS: u32 = 2 + 32_768 * 2;
+
+/// Elements of the map `forwards` without any entry.
+pub(crate) const NO_FORWARDS: u32 = 2;
+
+/// Bytes of an element of the map `forwards`.
+pub(crate) const FORWARD_SIZE: usize = 64;
+
+/// Bytes of outer headers `struct sp_forward_peer` has room for.
+pub const FORWARD_HEADERS: usize = 102;
+
 /// Every outcome a frame can have, in counter order; `enum sp_outcome` in lower case.
-pub const OUTCOMES: [&str; 17] = [
+pub const OUTCOMES: [&str; 18] = [
     "steered",
     "steered_tunnel",
+    "redirected",
     "pass_not_ip",
     "pass_multicast",
     "pass_other_host",
@@ -82,7 +95,30 @@ pub(crate) fn pass_key(proto: u8, port: u16) -> [u8; 4] {
     [proto, 0, a, b]
 }
 
+/// Value of the map `forward_peers`; all zeros for a peer that cannot be reached.
+pub(crate) fn forward_peer_value(epoch: u32, headers: &[u8], largest: u16) -> [u8; 112] {
+    let mut value = [0; 112];
+    value[..4].copy_from_slice(&epoch.to_ne_bytes());
+    value[4..6].copy_from_slice(&(headers.len() as u16).to_ne_bytes());
+    value[6..8].copy_from_slice(&largest.to_ne_bytes());
+    value[8..8 + headers.len()].copy_from_slice(headers);
+    value
+}
+
 const _: () = {
+    assert!(size_of::<types::sp_forward>() == FORWARD_SIZE);
+    assert!(offset_of!(types::sp_forward, generation) == 8);
+    assert!(offset_of!(types::sp_forward, peer) == 12);
+    assert!(offset_of!(types::sp_forward, zone) == 13);
+    assert!(offset_of!(types::sp_forward, port) == 14);
+    assert!(offset_of!(types::sp_forward, writes) == 15);
+    assert!(offset_of!(types::sp_forward, tag) == 16);
+    assert!(offset_of!(types::sp_forward, source_port) == 24);
+    assert!(offset_of!(types::sp_forward, proto_vlans) == 28);
+    assert!(offset_of!(types::sp_forward, source) == 32);
+    assert!(size_of::<types::sp_forward_peer>() == 112);
+    assert!(offset_of!(types::sp_forward_peer, largest) == 6);
+    assert!(offset_of!(types::sp_forward_peer, headers) == 8);
     assert!(size_of::<types::sp_layout>() == METADATA_SIZE);
     assert!(offset_of!(types::sp_layout, flow_hash) == 0);
     assert!(offset_of!(types::sp_layout, inner_off) == 4);
@@ -135,5 +171,10 @@ mod tests {
         assert_eq!(defined("SP_MAX_PEERS"), MAX_PEERS);
         assert_eq!(defined("SP_MAX_PASS"), MAX_PASS_LIST);
         assert_eq!(defined("SP_TUNNEL_PORT"), usize::from(TUNNEL_PORT));
+        let entries = defined("SP_FORWARD_BUCKETS") * defined("SP_FORWARD_WAYS");
+        assert_eq!(defined("SP_FORWARD_FIRST"), NO_FORWARDS as usize);
+        assert_eq!(defined("SP_FORWARD_FIRST") + entries, FORWARDS as usize);
+        assert_eq!(1 << (32 - defined("SP_FORWARD_BUCKET_SHIFT")), defined("SP_FORWARD_BUCKETS"));
+        assert_eq!(defined("SP_FORWARD_HEADERS"), FORWARD_HEADERS);
     }
 }

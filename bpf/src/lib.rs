@@ -4,7 +4,7 @@
 //! use samepath_bpf::{OnCrash, PortConfig, PortRole, Steering, SteeringConfig, XdpMode};
 //!
 //! # fn main() -> Result<(), samepath_bpf::SteeringError> {
-//! let mut steering = Steering::load(&SteeringConfig { seed: 7, on_crash: OnCrash::Closed })?;
+//! let mut steering = Steering::load(&SteeringConfig { seed: 7, on_crash: OnCrash::Closed, forwarder: false })?;
 //! let port = PortConfig {
 //!     index: 0,
 //!     ifname: "eth0".into(),
@@ -23,6 +23,8 @@ mod attach;
 mod attached_program;
 mod counters;
 mod error;
+mod forwarder;
+mod forwards;
 mod layout;
 mod libbpf_print;
 mod link;
@@ -39,8 +41,11 @@ mod skeleton {
 
 pub use attached_program::{AttachedProgram, attached_program};
 pub use error::SteeringError;
+pub use forwarder::{ForwardPeer, takes_redirected_frames};
+pub use forwards::Forwards;
 pub use layout::{
-    MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, METADATA_SIZE, OUTCOMES, TUNNEL_PORT,
+    FORWARD_HEADERS, FORWARDS, MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES,
+    METADATA_SIZE, OUTCOMES, TUNNEL_PORT,
 };
 pub use mode::{AttachedMode, OnCrash, XdpMode};
 pub use steering::{PortConfig, PortRole, Steering, SteeringConfig};

@@ -57,6 +57,37 @@ struct {
 	__type(value, __u64);
 } outcomes SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SP_FORWARD_FIRST); /* with room for entries only if they are wanted */
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct sp_forward);
+} forwards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SP_MAX_PEERS);
+	__type(key, __u32); /* position among the node's peers */
+	__type(value, struct sp_forward_peer);
+} forward_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32); /* 0 */
+	__type(value, __u32); /* ifindex of the cluster link */
+} forward_link SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} redirected_bytes SEC(".maps");
+
+#include "forward.h"
+
 struct geneve {
 	__u8 version_length; /* 2 bits version, 6 bits length of the options in words */
 	__u8 flags;
@@ -193,14 +224,10 @@ static __always_inline int classify(struct xdp_md *ctx, const struct sp_port *po
 
 static __always_inline __u32 flow_hash(const struct packet *packet)
 {
-	const struct sp_layout *layout = &packet->layout;
-	__u32 outer = layout->vlan_outer == SP_NO_VLAN ? 0 : layout->vlan_outer & 0xfff;
-	__u32 inner = layout->vlan_inner == SP_NO_VLAN ? 0 : layout->vlan_inner & 0xfff;
-
-	if (layout->flags & SP_HELLO)
+	if (packet->layout.flags & SP_HELLO)
 		return 0;
 	return hash_flow(seed, &packet->source, packet->source_port, &packet->destination,
-			 packet->destination_port, (__u32)packet->flow_proto << 24 | inner << 12 | outer);
+			 packet->destination_port, proto_vlans(packet));
 }
 
 static __always_inline int finish(__u32 outcome, int action)
@@ -219,8 +246,6 @@ static __always_inline int steer(struct xdp_md *ctx, const struct sp_port *port,
 	struct sp_layout *metadata;
 	int action = on_crash;
 
-	packet->layout.port = port->index;
-	packet->layout.flow_hash = flow_hash(packet);
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*metadata)))
 		return finish(SP_DROP_METADATA, XDP_DROP);
 	metadata = (void *)(long)ctx->data_meta;
@@ -243,8 +268,13 @@ int samepath_steer(struct xdp_md *ctx)
 	if (!port)
 		return finish(SP_PASS_UNKNOWN_INTERFACE, XDP_PASS);
 	outcome = classify(ctx, port, &packet);
-	if (outcome == SP_STEERED || outcome == SP_STEERED_TUNNEL)
+	if (outcome == SP_STEERED || outcome == SP_STEERED_TUNNEL) {
+		packet.layout.port = port->index;
+		packet.layout.flow_hash = flow_hash(&packet);
+		if (outcome == SP_STEERED && forward(ctx, &packet))
+			return finish(SP_REDIRECTED, XDP_REDIRECT);
 		return steer(ctx, port, &packet, outcome);
+	}
 	return finish(outcome, outcome < SP_DROP_MALFORMED ? XDP_PASS : XDP_DROP);
 }
 

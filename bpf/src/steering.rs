@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
-use std::sync::Mutex;
+use std::os::fd::{AsFd, RawFd};
+use std::sync::{Arc, Mutex};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapMut};
 
 use crate::attach::Attachment;
 use crate::error::SteeringError;
+use crate::forwards::Forwards;
 use crate::layout::{
-    MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, address_key, pass_key, port_value,
-    socket_key,
+    FORWARDS, MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, NO_FORWARDS, address_key,
+    pass_key, port_value, socket_key,
 };
 use crate::libbpf_print;
 use crate::mode::OnCrash;
@@ -26,6 +27,8 @@ pub struct SteeringConfig {
     pub seed: u64,
     /// What becomes of frames that samepath should have got while no socket is there.
     pub on_crash: OnCrash,
+    /// Whether there is room for entries by which the program tunnels by itself ([`Forwards`]): 4 MiB.
+    pub forwarder: bool,
 }
 
 /// What an interface is to samepath.
@@ -61,6 +64,8 @@ pub struct Steering {
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) skeleton: SteerSkel<'static>,
     pub(crate) on_crash: OnCrash,
+    pub(crate) forwards: Arc<Forwards>,
+    pub(crate) forward_peers: usize,
     pub(crate) one_test_run: Mutex<()>,
     ports: Vec<PortConfig>,
     sockets: BTreeSet<[u8; 4]>,
@@ -81,9 +86,15 @@ impl Steering {
             constants.seed = config.seed;
             constants.on_crash = config.on_crash.action();
         }
+        let elements = if config.forwarder { FORWARDS } else { NO_FORWARDS };
+        open.maps.forwards.set_max_entries(elements).map_err(load_error)?;
+        let skeleton = open.load().map_err(load_error)?;
+        let forwards = Forwards::map(skeleton.maps.forwards.as_fd(), elements)?;
         Ok(Self {
             attachments: Vec::new(),
-            skeleton: open.load().map_err(load_error)?,
+            skeleton,
+            forwards: Arc::new(forwards),
+            forward_peers: 0,
             on_crash: config.on_crash,
             one_test_run: Mutex::new(()),
             ports: Vec::new(),

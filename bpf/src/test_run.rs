@@ -3,7 +3,7 @@
 use libbpf_rs::ProgramInput;
 
 use crate::error::SteeringError;
-use crate::layout::{METADATA_SIZE, has_metadata};
+use crate::layout::{FORWARD_HEADERS, METADATA_SIZE, has_metadata};
 use crate::steering::Steering;
 
 /// Words of `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
@@ -20,7 +20,7 @@ pub enum Action {
     Pass,
     /// Send it back.
     Tx,
-    /// Give it to the AF_XDP socket.
+    /// Give it to the AF_XDP socket, or send it out of the cluster link.
     Redirect,
 }
 
@@ -35,6 +35,8 @@ pub struct TestRun {
     pub steered: bool,
     /// What was written in front of a steered frame (`struct sp_layout`, native byte order).
     pub metadata: Option<[u8; METADATA_SIZE]>,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
 }
 
 impl Steering {
@@ -51,7 +53,7 @@ impl Steering {
         context[3] = ifindex;
         let mut context_in = words_to_bytes(&context);
         let mut context_out = [0u8; 4 * CONTEXT_WORDS];
-        let mut data = vec![0u8; length + METADATA_SIZE + 64];
+        let mut data = vec![0u8; length + METADATA_SIZE + FORWARD_HEADERS];
         let before = self.counters()?;
         let output = self
             .skeleton
@@ -73,6 +75,7 @@ impl Steering {
             libbpf_sys::XDP_REDIRECT => Action::Redirect,
             _ => Action::Aborted,
         };
+        let written = output.data.map_or(0, |data| data.len());
         let after = self.counters()?;
         let mut moved = before.iter().zip(&after).filter(|((_, then), (_, now))| then != now);
         let outcome = match (moved.next(), moved.next()) {
@@ -80,8 +83,10 @@ impl Steering {
             _ => return Err(SteeringError::TestRunDisturbed),
         };
         let steered = has_metadata(outcome);
-        let metadata = data.first_chunk().filter(|_| steered).copied();
-        Ok(TestRun { action, outcome, steered, metadata })
+        let metadata: Option<[u8; METADATA_SIZE]> = data.first_chunk().filter(|_| steered).copied();
+        let in_front = metadata.map_or(0, |bytes| bytes.len());
+        let frame = data.get(in_front..written).unwrap_or_default().to_vec();
+        Ok(TestRun { action, outcome, steered, metadata, frame })
     }
 }
 

@@ -19,12 +19,15 @@ pub mod options;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod validate;
 pub mod values;
 
+pub(crate) use host::isolated_cores;
 pub use host::verify_host;
 pub use samepath_bpf::{OnCrash, XdpMode};
 pub use sources::{Flags, load};
+pub use tuning::{RssChoice, Sched, TuningOptions};
 
 /// UDP port of the tunnel (Geneve, RFC 8926).
 pub const TUNNEL_PORT: u16 = 6081;
@@ -51,6 +54,26 @@ pub struct PeerAddress {
     pub address: IpAddr,
     /// UDP port of its control channel; `None`: the same as this node's.
     pub port: Option<u16>,
+}
+
+/// Who tunnels packets of established flows to their Owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Forwarder {
+    /// The XDP program, once a worker has told it of the flow.
+    Xdp,
+    /// The workers.
+    #[default]
+    Worker,
+}
+
+impl Forwarder {
+    /// Its word on the command line and in `samepath status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Forwarder::Xdp => "xdp",
+            Forwarder::Worker => "worker",
+        }
+    }
 }
 
 /// How many workers run.
@@ -100,6 +123,8 @@ pub struct Config {
     pub on_crash: OnCrash,
     /// Bring flows to their Owner.
     pub aggregation: bool,
+    /// Who tunnels packets of established flows to their Owner.
+    pub forwarder: Forwarder,
     /// Which parts of a flow choose its Director.
     pub director_hash: DirectorHash,
     /// This node's share of Director duty, 1..=16.
@@ -120,6 +145,8 @@ pub struct Config {
     pub frames: Option<u32>,
     /// Entries per AF_XDP ring, a power of two.
     pub ring_size: u32,
+    /// How workers use cores, rings and memory.
+    pub tuning: TuningOptions,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
     /// How often peers are told that this node lives, ms.

@@ -10,7 +10,9 @@
 
 mod answers;
 mod exchange;
+mod forwarder;
 mod membership;
+mod rings;
 mod start;
 mod walks;
 
@@ -30,11 +32,12 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::liveness::Liveness;
-use crate::nic::Nic;
+use crate::nic::{self, Nic};
 use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use forwarder::Forwarding;
 use walks::Walks;
 
 /// How often the workers' outboxes are looked at while there is traffic, and while there is none.
@@ -50,9 +53,12 @@ struct Node {
     director_key: DirectorKey,
     nics: Vec<Nic>,
     steering: Steering,
+    forwarding: Forwarding,
     registrations: Vec<Registration>,
     depot: FrameDepot,
     frames: u64,
+    huge_pages: bool,
+    warnings: Vec<String>,
     workers: Workers,
     mirror: RouteMirror,
     routes: Arc<Routes>,
@@ -102,7 +108,7 @@ impl Node {
                 Wake::Tick => {}
                 Wake::Routes(mirrored) => self.take_routes(mirrored)?,
                 Wake::Peer(event) => self.take_event(event),
-                Wake::Request(request) => self.answer(request),
+                Wake::Request(request) => self.answer(request)?,
                 Wake::Signal(name) => {
                     tracing::info!("{name} received: samepath stops");
                     return Ok(());
@@ -110,6 +116,7 @@ impl Node {
             }
             let busy = self.carry_messages();
             self.watch_members()?;
+            self.watch_forwarder()?;
             self.workers.check_alive()?;
             tick = if busy { BUSY_TICK } else { IDLE_TICK };
         }
@@ -151,6 +158,7 @@ impl Node {
         if let Err(error) = self.steering.detach() {
             tracing::warn!("{error}");
         }
+        nic::spread_as_before(&self.nics);
         tracing::info!("samepath stopped");
     }
 }

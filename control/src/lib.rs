@@ -12,4 +12,5 @@ pub mod nic;
 pub mod operator;
 pub mod replicate;
 pub mod routes;
+pub mod watchdog;
 pub mod workers;

@@ -5,9 +5,9 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use samepath_bpf::PortRole;
 use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
-use samepath_dataplane::xsk::receive_queues;
+use samepath_dataplane::xsk::{self, Rss, RssSetting, receive_queues};
 
-use crate::config::Config;
+use crate::config::{Config, RssChoice};
 use crate::routes::LinkState;
 
 /// One interface samepath serves.
@@ -33,6 +33,12 @@ pub struct Nic {
     pub mac: [u8; 6],
     /// IP MTU, bytes.
     pub mtu: u32,
+    /// The other end is there.
+    pub carrier: bool,
+    /// Where it puts the two directions of a flow.
+    pub rss: Rss,
+    /// What was set before samepath made it symmetric.
+    pub rss_before: Option<RssSetting>,
 }
 
 /// Finds the configured interfaces. Link addresses and MTUs are filled in by [`fill_links`].
@@ -73,10 +79,13 @@ fn find_one(index: usize, name: &str, zone: &str, zone_number: u8, role: PortRol
         xdp_mode: String::new(),
         mac: [0; 6],
         mtu: 1500,
+        carrier: false,
+        rss: Rss::Unknown,
+        rss_before: None,
     })
 }
 
-/// Takes link addresses and MTUs from the kernel's links.
+/// Takes link addresses, MTUs and carrier from the kernel's links.
 pub fn fill_links(nics: &mut [Nic], links: &[LinkState]) -> anyhow::Result<()> {
     for nic in nics {
         let link = links.iter().find(|link| link.ifindex == nic.ifindex);
@@ -84,8 +93,41 @@ pub fn fill_links(nics: &mut [Nic], links: &[LinkState]) -> anyhow::Result<()> {
             link.with_context(|| format!("interface {} vanished while starting: start again", nic.name))?;
         nic.mac = link.mac;
         nic.mtu = link.mtu;
+        nic.carrier = link.carrier;
     }
     Ok(())
+}
+
+/// Makes data interfaces with several queues symmetric where `--rss` says so and the driver can.
+///
+/// The cluster link needs none: the tunnel's source port names the flow inside, in both directions.
+pub fn spread(config: &Config, nics: &mut [Nic]) {
+    for nic in nics {
+        if nic.queues > 1 && nic.role == PortRole::Data && config.tuning.rss == RssChoice::Symmetric {
+            match xsk::symmetric_rss(&nic.name) {
+                Ok(before) => nic.rss_before = before,
+                Err(error) => tracing::warn!(
+                    "{} puts the two directions of a flow into different queues, and its driver offers no other way ({error}): packets are handed from core to core, which costs more; say --rss keep to leave it at that",
+                    nic.name
+                ),
+            }
+            if nic.rss_before.is_some() {
+                tracing::info!("{} was made symmetric: both directions of a flow use one queue", nic.name);
+            }
+        }
+        nic.rss = xsk::rss(&nic.name);
+    }
+}
+
+/// Takes back what [`spread`] changed.
+pub fn spread_as_before(nics: &[Nic]) {
+    for nic in nics {
+        if let Some(before) = &nic.rss_before
+            && let Err(error) = xsk::restore_rss(&nic.name, before)
+        {
+            tracing::warn!("{} stays symmetric: {error}", nic.name);
+        }
+    }
 }
 
 /// How many workers `--workers auto` means: one per queue of the interface with most, at most one per core.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
@@ -9,12 +10,17 @@ use samepath_dataplane::clock::Clock;
 use samepath_dataplane::cluster::view::View;
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::FlowKey;
+use samepath_dataplane::forwards::SharedWords;
 use samepath_dataplane::mailbox::{Mailbox, ToWorker};
 use samepath_dataplane::route::Routes;
 use samepath_dataplane::settings::Settings;
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::wire::flow_hash::{FlowHasher, core_of};
 use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
-use samepath_dataplane::xsk::{Waker, XskIo};
+use samepath_dataplane::xsk::{self, FIFO_PRIORITY, Policy, Waker, XskIo};
+
+use crate::config::Sched;
+use crate::watchdog::{Scheduling, Watchdog, Watched};
 
 /// What the workers start with.
 #[derive(Debug)]
@@ -35,8 +41,14 @@ pub struct WorkersPlan {
     pub sessions_max: usize,
     /// Core of each worker, cycled; empty = not pinned.
     pub cores: Vec<usize>,
+    /// How workers are scheduled.
+    pub sched: Sched,
+    /// How they use their cores.
+    pub tuning: Tuning,
     /// The process's clock.
     pub clock: Clock,
+    /// Where flows are handed to the XDP program, if they are.
+    pub forwards: Option<SharedWords>,
 }
 
 /// All workers of the node, as control sees them.
@@ -48,6 +60,8 @@ pub struct Workers {
     wakers: Vec<Arc<Waker>>,
     hasher: FlowHasher,
     cores: Vec<usize>,
+    schedulings: Vec<Arc<Scheduling>>,
+    watchdog: Option<Watchdog>,
     backlog: VecDeque<(usize, ToWorker)>,
 }
 
@@ -61,6 +75,16 @@ impl Workers {
             .context("no eventfd can be made for a worker: raise the limit of open files (ulimit -n)")?;
         let mailboxes: Vec<Mailbox> = (0..count).map(|_| Mailbox::default()).collect();
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        let schedulings: Vec<Arc<Scheduling>> = (0..count).map(|_| Arc::default()).collect();
+        let core_of = |index: usize| (!plan.cores.is_empty()).then(|| plan.cores[index % plan.cores.len()]);
+        let watched = schedulings.iter().zip(&counters).enumerate().map(|(index, (scheduling, counters))| {
+            Watched { scheduling: scheduling.clone(), counters: counters.clone(), core: core_of(index) }
+        });
+        // It watches before there is anything to watch.
+        let watchdog = match plan.sched {
+            Sched::Fifo => Some(Watchdog::start(watched.collect(), plan.clock)?),
+            Sched::Other => None,
+        };
         let mut threads = Vec::with_capacity(count);
         for (index, (io, handoff)) in plan.rings.into_iter().zip(Handoff::mesh(&wakers)).enumerate() {
             let parts = WorkerParts {
@@ -77,10 +101,11 @@ impl Workers {
                 handoff,
                 mailbox: mailboxes[index].clone(),
                 counters: counters[index].clone(),
+                tuning: plan.tuning,
                 now: plan.clock.now(),
             };
-            let core = (!plan.cores.is_empty()).then(|| plan.cores[index % plan.cores.len()]);
-            threads.push(start_one(parts, core, plan.clock)?);
+            let place = Place { core: core_of(index), sched: plan.sched, own: schedulings[index].clone() };
+            threads.push(start_one(parts, place, plan.forwards.clone(), plan.clock)?);
         }
         Ok(Self {
             threads,
@@ -89,6 +114,8 @@ impl Workers {
             wakers,
             hasher: plan.hasher,
             cores: plan.cores,
+            schedulings,
+            watchdog,
             backlog: VecDeque::new(),
         })
     }
@@ -104,6 +131,11 @@ impl Workers {
             0 => worker,
             cores => self.cores[worker % cores],
         }
+    }
+
+    /// The scheduling of every worker.
+    pub fn schedulings(&self) -> &[Arc<Scheduling>] {
+        &self.schedulings
     }
 
     /// Counters of every worker.
@@ -175,24 +207,45 @@ impl Workers {
             }
             waker.ring();
         }
-        self.threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        let rings = self.threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+        // Until here a worker that does not end could still starve its core.
+        drop(self.watchdog);
+        rings
     }
+}
+
+/// Where and how a worker runs.
+struct Place {
+    core: Option<usize>,
+    sched: Sched,
+    own: Arc<Scheduling>,
 }
 
 fn start_one(
     parts: WorkerParts<XskIo>,
-    core: Option<usize>,
+    place: Place,
+    forwards: Option<SharedWords>,
     clock: Clock,
 ) -> anyhow::Result<JoinHandle<XskIo>> {
     let index = parts.index;
     std::thread::Builder::new()
         .name(format!("sp-worker-{index}"))
         .spawn(move || {
-            if let Some(id) = core {
+            if let Some(id) = place.core {
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
             // The memory of the session shard is touched first by the core that uses it.
-            Worker::new(parts).run(clock)
+            let worker = Worker::new(parts);
+            place.own.thread.store(xsk::thread_id(), Relaxed);
+            if place.sched == Sched::Fifo
+                && let Err(error) = xsk::set_policy(0, Policy::Fifo(FIFO_PRIORITY))
+            {
+                tracing::warn!("worker {index} is an ordinary thread, --sched fifo was refused: {error}");
+            }
+            match forwards {
+                Some(words) => worker.with_forwards(words).run(clock),
+                None => worker.run(clock),
+            }
         })
         .with_context(|| format!("worker {index} cannot be started: raise the limit of threads (ulimit -u)"))
 }

@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use crate::clock::NowMs;
 use crate::decide::Arrival;
-use crate::flow::{Generation, NodeId};
+use crate::flow::{Direction, Generation, NodeId};
 use crate::limits::HOP_BUDGET;
 use crate::mailbox::FromWorker;
 use crate::route::Resolution;
-use crate::session::record::CachedHop;
 use crate::session::table::Slot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::layout::Layout;
@@ -42,6 +41,7 @@ impl<I: Io> Worker<I> {
         match verdict {
             Verdict::Forward => self.forward(job, slot, now),
             Verdict::Tunnel { kind, to, owner, generation } => {
+                self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation });
             }
             Verdict::Drop(reason) => self.drop_frame(job.frame, reason),
@@ -61,14 +61,14 @@ impl<I: Io> Worker<I> {
         };
         // An ICMP error goes its own way, not that of the flow it belongs to.
         let slot = slot.filter(|_| !matches!(job.packet.l4, L4::IcmpError));
-        let cached = slot.and_then(|slot| self.cached_hop(slot, job.packet.direction as usize));
+        let cached = slot.and_then(|slot| self.cached_hop(slot, job.packet.direction));
         let found = match cached {
             Some(hop) => Ok(hop),
             None => self.find_hop(destination, layout.flow_hash),
         };
         match found {
             Ok(hop) => {
-                self.remember_hop(slot, job.packet.direction as usize, hop);
+                self.remember_hop(slot, job.packet.direction, hop);
                 self.send_by_hop(job.frame, &layout, hop);
             }
             Err(NoHop::Wait) => self.hold(job.frame, layout, destination, now),
@@ -76,15 +76,13 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn cached_hop(&self, slot: Slot, direction: usize) -> Option<u32> {
-        let cached = self.shard.table.get(slot).hops[direction];
-        (cached.route_generation == self.snapshots.routes.generation).then_some(cached.next_hop)
+    fn cached_hop(&self, slot: Slot, direction: Direction) -> Option<u32> {
+        self.shard.table.hop(slot, direction, self.snapshots.routes.generation)
     }
 
-    fn remember_hop(&mut self, slot: Option<Slot>, direction: usize, next_hop: u32) {
+    fn remember_hop(&mut self, slot: Option<Slot>, direction: Direction, next_hop: u32) {
         if let Some(slot) = slot {
-            let route_generation = self.snapshots.routes.generation;
-            self.shard.table.get_mut(slot).hops[direction] = CachedHop { route_generation, next_hop };
+            self.shard.table.set_hop(slot, direction, self.snapshots.routes.generation, next_hop);
         }
     }
 
@@ -203,7 +201,8 @@ impl<I: Io> Worker<I> {
     }
 
     /// Sends out of `port`: through a ring of this worker, or through that of another one.
-    fn send(&mut self, port: u8, frame: I::Frame) {
+    #[inline(always)]
+    pub(crate) fn send(&mut self, port: u8, frame: I::Frame) {
         if self.io.can_send(port) {
             return self.send_here(port, frame);
         }

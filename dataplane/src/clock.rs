@@ -38,4 +38,9 @@ impl Clock {
     pub fn now(&self) -> NowMs {
         NowMs(ORIGIN_MS + self.origin.elapsed().as_millis() as u64)
     }
+
+    /// Microseconds since the clock was made, for spans shorter than a millisecond.
+    pub fn micros(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
+    }
 }

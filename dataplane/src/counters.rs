@@ -77,6 +77,8 @@ counters! {
     hello_rx,
     /// Hello messages sent.
     hello_tx,
+    /// Packets that took the fast path (they are counted by verdict as well).
+    fast_path,
     /// Packets tunnelled to the Director.
     query_tx,
     /// Queries received as Director.
@@ -89,6 +91,12 @@ counters! {
     redirect_tx,
     /// Packets received as Owner (or passed on).
     redirect_rx,
+    /// Flow directions handed to the XDP program.
+    forwards_published,
+    /// Entries taken back from it.
+    forwards_withdrawn,
+    /// Flow directions for which its table had no room.
+    forwards_refused,
     /// Packets handed to another core of this node.
     handoff_tx,
     /// Packets received from another core of this node.
@@ -125,6 +133,8 @@ counters! {
     frames_hand,
     /// Frames now in fill, receive, transmit and completion rings this worker serves.
     frames_kernel,
+    /// Epoch of the view this worker uses now.
+    view_epoch,
     /// Turns of the loop.
     turns,
     /// Times the worker slept.

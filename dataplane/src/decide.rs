@@ -17,7 +17,6 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::flow::{Generation, NodeId};
 use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
-use crate::session::record::CachedHop;
 use crate::session::tcp::TcpTracking;
 use crate::session::track::{self, Begun, Follow};
 use crate::session::{Change, Role, Session, State};
@@ -167,7 +166,6 @@ impl Case<'_> {
             owner: self.me(),
             version: session.version + 1,
             dirty: false,
-            hops: Default::default(),
             ..session
         };
         // A claim is all that was known: the packet is the first one seen here.
@@ -228,7 +226,6 @@ impl Case<'_> {
             generation,
             version,
             tcp: begun.tcp,
-            hops: [CachedHop::default(); 2],
             created: self.around.now,
             expires: self.around.now.plus(u64::from(begun.timeout_ms)),
             timeout_ms: begun.timeout_ms,

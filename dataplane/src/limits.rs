@@ -1,7 +1,7 @@
 //! Every bound in one place, each with its reason.
 
 /// Packets taken from one ring per turn. Lower: more wakeups per packet; higher: longer tail latency
-/// for the other queues of the same worker. 64 is where ring costs stop falling.
+/// for the other queues of the same worker. 64 is where ring costs stop falling. The default of `--batch`.
 pub const BURST: usize = 64;
 
 /// Nodes in one cluster. Per-peer state sits in flat arrays of this size; full-mesh replication is
@@ -76,3 +76,18 @@ pub const EVICTION_PROBES: usize = 64;
 
 /// Bytes the kernel keeps in front of a received packet (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
 pub const XDP_HEADROOM: u32 = 256;
+
+/// Buckets of two entries by which the XDP program redirects by itself: 65,536 directions of flows in 4 MiB.
+/// More is more memory that cannot be swapped and more cache misses; a flow without an entry is redirected
+/// by its worker. A power of two; the XDP program has the same number.
+pub const FORWARD_BUCKETS: usize = 32_768;
+
+/// Packets of a flow after which it is offered to the XDP program, and again after as many more (jumbo frames:
+/// fewer). That is how often a session's count moves from its line to the rest, so noticing costs nothing. Making an
+/// entry costs about as much as redirecting one packet, most flows are shorter than this, and a flow that
+/// is longer loses little by beginning late.
+pub const FORWARD_AFTER: u64 = 16;
+
+/// Offers of a flow after which it may take the entry of another one when both of its bucket are taken.
+/// Lower: flows that are all busy push each other out; higher: an idle one keeps its entry longer.
+pub const FORWARD_DISPLACE: u64 = 16;

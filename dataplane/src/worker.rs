@@ -4,27 +4,31 @@
 //! A worker owns its shard of the session table, its timers, counters and frames; nothing on this path
 //! takes a lock, and nothing is allocated once the vectors here have reached their size.
 
+mod fast_path;
+mod forwarder;
 mod fragments;
 mod handoff;
 mod held;
 mod hello;
 mod housekeeping;
+mod idle;
 mod replica;
 mod shard;
 mod walks;
 
 use std::sync::Arc;
 
-use crate::clock::{Clock, NowMs};
+use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Surroundings, decide};
 use crate::flow::{Direction, FlowKey, NodeId};
-use crate::limits::{BURST, MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
-use crate::mailbox::{FromWorker, Mailbox};
+use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
+use crate::mailbox::Mailbox;
 use crate::route::Routes;
 use crate::session::table::Slot;
 use crate::settings::Settings;
+use crate::tuning::Tuning;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow_hash::{FlowHasher, core_of};
 use crate::wire::layout::Layout;
@@ -33,9 +37,11 @@ use crate::wire::{addresses, tunnel};
 use crate::xsk::Io;
 
 pub(crate) use crate::carry_out::NoHop;
+use fast_path::FastPath;
 use fragments::Trains;
 pub use handoff::{Handoff, Work};
 use held::Held;
+use idle::Rest;
 use shard::Shard;
 use walks::Walks;
 
@@ -91,14 +97,17 @@ pub struct Worker<I: Io> {
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Arc<Counters>,
     pub(crate) next_hello: NowMs,
+    /// Packets taken from one ring per turn.
+    batch: usize,
+    rest: Rest,
     /// Frames are still in transmit rings.
     sending: bool,
     pub(crate) stopping: Option<NowMs>,
     pub(crate) owner_died: Vec<(NodeId, NowMs)>,
     pub(crate) removal_lost: bool,
     pub(crate) due: Vec<Slot>,
-    pub(crate) burst: Vec<I::Frame>,
-    pub(crate) jobs: Vec<Job<I::Frame>>,
+    burst: Vec<I::Frame>,
+    fast: FastPath,
 }
 
 /// What a worker is made of.
@@ -122,20 +131,16 @@ pub struct WorkerParts<I: Io> {
     pub mailbox: Mailbox,
     /// Its counters.
     pub counters: Arc<Counters>,
+    /// How it uses its core.
+    pub tuning: Tuning,
     /// The present.
     pub now: NowMs,
 }
 
-/// Longest sleep, ms: bounds how late timers and Hello messages can be.
-const SLEEP_MS: u32 = 10;
-
-/// Longest sleep while frames are being sent or walks are under way, ms.
-const SOON_MS: u32 = 1;
-
 impl<I: Io> Worker<I> {
     /// Puts a worker together; this is where its memory is allocated.
     pub fn new(parts: WorkerParts<I>) -> Self {
-        Self {
+        let mut worker = Self {
             index: parts.index,
             io: parts.io,
             ports: parts.ports,
@@ -149,44 +154,24 @@ impl<I: Io> Worker<I> {
             mailbox: parts.mailbox,
             counters: parts.counters,
             next_hello: NowMs(0),
+            batch: parts.tuning.batch,
+            rest: Rest::new(parts.tuning.idle),
             sending: false,
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
-            burst: Vec::with_capacity(BURST * MAX_PORTS),
-            jobs: Vec::with_capacity(BURST * MAX_PORTS),
-        }
+            burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
+            fast: FastPath::new(parts.tuning.batch * MAX_PORTS),
+        };
+        worker.renew_outers();
+        worker
     }
 
-    /// Runs until control says stop; returns the rings so that they can be closed in the right order.
-    pub fn run(mut self, clock: Clock) -> I {
-        let mut idle_turns = 0u32;
-        loop {
-            let now = clock.now();
-            let busy = self.turn(now);
-            if self.may_end(now) {
-                self.give_up_frames();
-                // The outbox may be full of changes nobody takes any more; then control sees the thread end.
-                let _ = self.mailbox.outbox.push(FromWorker::Stopped);
-                return self.io;
-            }
-            idle_turns = if busy { 0 } else { idle_turns + 1 };
-            if idle_turns > 1 {
-                self.sleep();
-            }
-        }
-    }
-
-    fn sleep(&mut self) {
-        let waker = self.handoff.my_waker();
-        waker.about_to_sleep();
-        if self.mailbox.inbox.is_empty() && self.handoff.is_empty() {
-            self.counters.sleeps.add(1);
-            let soon = self.sending || self.shard.has_dirty() || self.walks.pending();
-            self.io.wait(&waker, if soon { SOON_MS } else { SLEEP_MS });
-        }
-        waker.awake();
+    /// Without the fast path every packet goes the long way; for tests that compare the two.
+    pub fn without_fast_path(mut self) -> Self {
+        self.fast.is_on = false;
+        self
     }
 
     /// One turn of the loop; true if there was work.
@@ -194,7 +179,6 @@ impl<I: Io> Worker<I> {
         self.counters.turns.add(1);
         let messages = self.take_messages(now);
         let packets = self.receive(now) + self.take_handed_over(now);
-        self.process_jobs(now);
         let timers = self.housekeep(now);
         self.sending = self.io.flush();
         self.publish_gauges();
@@ -202,25 +186,28 @@ impl<I: Io> Worker<I> {
     }
 
     fn receive(&mut self, now: NowMs) -> usize {
-        let mut burst = std::mem::take(&mut self.burst);
-        self.io.receive(BURST, &mut burst);
-        let received = burst.len();
-        for frame in burst.drain(..) {
-            self.admit(frame, now);
-        }
-        self.burst = burst;
+        self.io.receive(self.batch, &mut self.burst);
+        let received = self.burst.len();
+        self.run_burst(false, now);
         received
     }
 
-    /// Parses a received frame and puts it on the work list of the core that owns its flow.
-    fn admit(&mut self, frame: I::Frame, now: NowMs) {
-        let layout = Layout::from_metadata(&self.io.metadata(&frame));
-        let length = self.io.bytes(&frame).len() as u64;
-        if layout.is_hello() {
-            return self.take_hello(frame, &layout, now);
+    /// Parses a frame and works on it if this core owns its flow; otherwise its owner gets it. `counted`:
+    /// another core received it and gave it to this one, which owns its flow.
+    fn admit(&mut self, frame: I::Frame, counted: bool, now: NowMs) {
+        let (metadata, bytes) = self.io.view(&frame);
+        let layout = Layout::from_metadata(metadata);
+        if !counted {
+            if layout.is_hello() {
+                return self.take_hello(frame, &layout, now);
+            }
+            self.counters.rx.add(1);
+            self.counters.rx_bytes.add(bytes.len() as u64);
+            let core = core_of(layout.flow_hash, self.handoff.workers());
+            if core != self.index {
+                return self.hand_over(core, Work::Packet(frame));
+            }
         }
-        self.counters.rx.add(1);
-        self.counters.rx_bytes.add(length);
         match self.read(&frame, layout) {
             Ok((packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
@@ -258,47 +245,42 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Finds the core that owns the packet's flow: this one, or another one gets it.
+    /// A whole packet is where it belongs. A fragment was steered by its addresses alone: the core that
+    /// owns them finds its flow, which may be another core's.
     fn place(&mut self, mut job: Job<I::Frame>, now: NowMs) {
-        let mut hash = job.packet.layout.flow_hash;
         if job.packet.fragment.is_some() {
-            if self.core_of(hash) != self.index {
-                return self.hand_over(hash, Work::Fragment(job));
+            let Some((key, direction)) = self.trains.follow(&job.packet, now) else {
+                return self.drop_frame(job.frame, DropReason::FragmentWithoutFirst);
+            };
+            let core = core_of(self.hasher.hash(&key), self.handoff.workers());
+            if core != self.index {
+                let ports = (key.source(direction).1, key.destination(direction).1);
+                return self.hand_over(core, Work::Fragment { frame: job.frame, ports });
             }
-            match self.trains.follow(&job.packet, now) {
-                Some((key, direction)) => {
-                    job.packet.key = key;
-                    job.packet.direction = direction;
-                }
-                None => return self.drop_frame(job.frame, DropReason::FragmentWithoutFirst),
-            }
-            hash = self.hasher.hash(&job.packet.key);
+            job.packet.key = key;
+            job.packet.direction = direction;
         }
-        if self.core_of(hash) == self.index {
-            self.jobs.push(job);
-        } else {
-            self.hand_over(hash, Work::Process(job));
+        self.process(job, now);
+    }
+
+    /// A fragment whose flow another core has found: `ports` are its train's, source and destination.
+    fn take_fragment(&mut self, frame: I::Frame, ports: (u16, u16), now: NowMs) {
+        let layout = Layout::from_metadata(self.io.view(&frame).0);
+        match self.read(&frame, layout) {
+            Ok((mut packet, arrival)) => {
+                let wire_flow = (packet.key, packet.direction);
+                (packet.key, packet.direction) = packet.key_with(ports);
+                self.process(Job { frame, packet, arrival, wire_flow }, now);
+            }
+            Err(reason) => self.drop_frame(frame, reason),
         }
     }
 
-    fn core_of(&self, hash: u32) -> usize {
-        core_of(hash, self.handoff.workers())
-    }
-
-    fn hand_over(&mut self, hash: u32, work: Work<I::Frame>) {
-        let core = self.core_of(hash);
+    fn hand_over(&mut self, core: usize, work: Work<I::Frame>) {
         match self.handoff.give(core, work) {
             Ok(()) => self.counters.handoff_tx.add(1),
             Err(work) => self.drop_frame(work.into_frame(), DropReason::HandoffFull),
         }
-    }
-
-    fn process_jobs(&mut self, now: NowMs) {
-        let mut jobs = std::mem::take(&mut self.jobs);
-        for job in jobs.drain(..) {
-            self.process(job, now);
-        }
-        self.jobs = jobs;
     }
 
     /// Look up, decide, apply, carry out.
@@ -312,7 +294,7 @@ impl<I: Io> Worker<I> {
         }
         let around = Surroundings { view: &self.snapshots.view, settings: &self.snapshots.settings, now };
         let session = slot.map(|slot| self.shard.table.get(slot));
-        let decision = decide(&job.packet, &job.arrival, session, &around);
+        let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);
         self.count_decision(&job.arrival, &decision);
         match self.apply(decision.change, slot, job.packet.length, now) {
             Ok(slot) => self.carry_out(decision.verdict, job, slot, now),

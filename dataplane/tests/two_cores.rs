@@ -5,6 +5,7 @@ mod cluster;
 use std::sync::Arc;
 
 use cluster::{Core, INSIDE, OUTSIDE, hosts, lone_settings, udp};
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::xsk::Waker;
 
 /// Both cores of a node without peers; `sends` says which of them have rings to send by.
@@ -49,4 +50,21 @@ fn a_core_without_rings_sends_through_the_other() {
     assert_eq!(cores[0].sent().len(), 100);
     assert_eq!(cores[1].sent().len(), 0);
     cluster::check_frames(&cores);
+}
+
+#[test]
+fn a_turn_takes_a_batch_from_a_ring_and_no_more() {
+    for batch in [1, 7, 64] {
+        let wakers = [Arc::new(Waker::new().unwrap()), Arc::new(Waker::new().unwrap())];
+        let tuning = Tuning { batch, ..Tuning::default() };
+        let [mut core, _] = Core::tuned_pair(&wakers, [true, true], &lone_settings(), tuning);
+        for port in 0..100u16 {
+            let (client, server) = hosts(1, usize::from(port));
+            core.arrive(INSIDE, &udp((client, port), (server, 53)));
+        }
+        core.turn();
+        assert_eq!(core.counters.rx.get(), batch as u64);
+        core.turn();
+        assert_eq!(core.counters.rx.get(), (2 * batch as u64).min(100));
+    }
 }

@@ -71,6 +71,8 @@ pub struct Stats {
     pub verdicts: BTreeMap<String, u64>,
     /// Tunnel packets by kind.
     pub tunnel: Tunnel,
+    /// Flows handed to the XDP program.
+    pub forwards: Forwards,
     /// Sessions by role.
     pub sessions: Roles,
     /// Where the UMEM's frames are.
@@ -126,8 +128,19 @@ pub struct Tunnel {
     pub first_packet_tx: u64,
     pub first_packet_rx: u64,
     pub redirect_tx: u64,
+    pub redirect_tx_xdp: u64,
+    pub redirect_tx_xdp_bytes: u64,
     pub redirect_rx: u64,
     pub rejected: BTreeMap<String, u64>,
+}
+
+/// Flow directions handed to the XDP program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the documentation")]
+pub struct Forwards {
+    pub published: u64,
+    pub withdrawn: u64,
+    pub refused: u64,
 }
 
 /// Sessions by role, and what became of others.
@@ -189,6 +202,16 @@ impl Stats {
     /// Packets dropped for any reason.
     pub fn dropped(&self) -> u64 {
         self.drops.values().sum()
+    }
+
+    /// Frames the XDP program gave to the rings.
+    pub fn steered(&self) -> u64 {
+        self.xdp_outcome("steered") + self.xdp_outcome("steered_tunnel")
+    }
+
+    /// Frames that workers took from the rings, or that the rings had no room for.
+    pub fn taken_or_refused(&self) -> u64 {
+        self.rx + self.hello.rx + self.rings.rx_dropped + self.rings.rx_ring_full
     }
 
     /// Frames with one outcome in the XDP program.

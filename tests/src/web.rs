@@ -88,19 +88,54 @@ impl Bed {
         (from, to): (IpAddr, IpAddr),
         mut progress: impl FnMut(usize),
     ) -> Result<Fetched> {
+        self.begin_large((from, to))?.finish(web, |bytes| {
+            progress(bytes);
+            Ok(())
+        })
+    }
+
+    /// Begins to get the large file.
+    pub fn begin_large(&self, (from, to): (IpAddr, IpAddr)) -> Result<Download> {
         let file = self.runtime().join("large.bin");
         fs::remove_file(&file).ok();
         let mut curl = self.curl(from, 60);
         curl.arg("-o").arg(&file).arg(url(to, "large.bin"));
-        let mut service = self.start_service("curl-large", &mut curl)?;
+        let service = self.start_service("curl-large", &mut curl)?;
+        Ok(Download { service, file })
+    }
+}
+
+/// A large file on its way.
+#[derive(Debug)]
+pub struct Download {
+    service: Service,
+    file: PathBuf,
+}
+
+impl Download {
+    /// Waits for its end and compares it byte for byte with what the server has; `progress` is told the bytes so
+    /// far.
+    pub fn finish(&mut self, web: &Web, mut progress: impl FnMut(usize) -> Result<()>) -> Result<Fetched> {
+        let mut failed = None;
+        let (file, service) = (&self.file, &mut self.service);
         let status = wait::until("the download ends", Duration::from_secs(65), || {
-            progress(fs::metadata(&file).map_or(0, |metadata| metadata.len() as usize));
-            service.ended()
+            let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
+            match progress(bytes) {
+                Ok(()) => service.ended(),
+                Err(error) => {
+                    failed = Some(error);
+                    service.kill()?;
+                    service.ended()
+                }
+            }
         })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         ensure!(status.success(), "curl ended with {status}: {}", service.log_tail());
         let fetched = read_lines(&service.output())?;
-        ensure!(same_bytes(&file, &web.root.join("large.bin"))?, "the file arrived with other bytes");
-        fs::remove_file(&file)?;
+        ensure!(same_bytes(file, &web.root.join("large.bin"))?, "the file arrived with other bytes");
+        fs::remove_file(file)?;
         fetched.first().copied().context("curl said nothing")
     }
 }

@@ -53,6 +53,15 @@ fn every_option_with_its_default_key_and_variable() {
 }
 
 #[test]
+fn every_option_of_tuning_is_explained() {
+    let text = Page::read("docs/tuning.md").text().to_owned();
+    let (_, tuning) = options::OPTIONS.iter().find(|(group, _)| group.starts_with("Tuning")).unwrap();
+    for option in *tuning {
+        assert!(text.contains(&format!("\n## `--{}`\n", option.name)), "no chapter on --{}", option.name);
+    }
+}
+
+#[test]
 fn every_idle_time_with_its_default() {
     let page: Vec<_> = operations().table("table:timeouts").iter().map(|row| row[..2].to_vec()).collect();
     let code: Vec<_> = Timeouts::NAMES
@@ -83,6 +92,7 @@ fn every_xdp_outcome_with_its_action() {
     let page: Vec<_> = operations().table("table:outcomes").iter().map(|row| row[..2].to_vec()).collect();
     let action = |name: &str| match name.split_once('_').map_or(name, |(first, _)| first) {
         "steered" => "to a worker",
+        "redirected" => "to its Owner",
         "pass" => "kernel",
         "drop" => "drop",
         _ => "--on-crash",
@@ -151,12 +161,16 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.forward,
         &counters.hello_rx,
         &counters.hello_tx,
+        &counters.fast_path,
         &counters.query_tx,
         &counters.query_rx,
         &counters.first_packet_tx,
         &counters.first_packet_rx,
         &counters.redirect_tx,
         &counters.redirect_rx,
+        &counters.forwards_published,
+        &counters.forwards_withdrawn,
+        &counters.forwards_refused,
         &counters.handoff_tx,
         &counters.handoff_rx,
         &counters.held,
@@ -175,6 +189,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.frames_free,
         &counters.frames_hand,
         &counters.frames_kernel,
+        &counters.view_epoch,
         &counters.turns,
         &counters.sleeps,
     ];

@@ -106,7 +106,7 @@ fn tunnelled(frame: &[u8], kind: u8) -> Result<Vec<u8>> {
     payload.extend_from_slice(&(CLUSTER_ID << 8).to_be_bytes());
     payload.extend_from_slice(&[0xff, 0x53, 0x01, 0x07]);
     let mut option = [0; 28];
-    (option[0], option[1], option[2], option[17]) = (1, kind, 1, 2);
+    (option[0], option[1], option[2], option[17]) = (2, kind, 1, 2);
     payload.extend_from_slice(&option);
     payload.extend_from_slice(frame);
     way.udp(&payload)

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags};
 use samepath_dataplane::limits::BURST;
-use samepath_dataplane::xsk::{self, Io, PortPlan, SocketsPlan, Waker, XskIo};
+use samepath_dataplane::tuning::HugePages;
+use samepath_dataplane::xsk::{self, Io, PortPlan, SocketOptions, SocketsPlan, Waker, XskIo};
 use samepath_tests::bed::Service;
 use samepath_tests::wait;
 
@@ -46,14 +47,26 @@ pub fn forward() -> Result<()> {
         ports: [INGRESS, EGRESS]
             .into_iter()
             .zip(0..)
-            .map(|(interface, port)| PortPlan { port, interface: interface.into(), queues: 1 })
+            .map(|(interface, port)| PortPlan {
+                port,
+                interface: interface.into(),
+                queues: 1,
+                copy_only: false,
+            })
             .collect(),
         workers: 1,
         ring_size: RING_SIZE,
         frames: 4 * RING_SIZE,
         frame_size: FRAME_SIZE,
         zero_copy_only: false,
-        copy_only: false,
+        huge_pages: HugePages::Off,
+        // The daemon's defaults.
+        options: SocketOptions {
+            need_wakeup: true,
+            tx_batch: SocketOptions::TX_BATCH,
+            busy_poll_usecs: 0,
+            busy_poll_budget: 0,
+        },
     };
     let mut opened = xsk::open(&plan)?;
     let mut io = opened.workers.pop().context("no rings")?;

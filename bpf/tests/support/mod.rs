@@ -67,7 +67,7 @@ pub fn port(ifname: &str, ifindex: u32, role: PortRole) -> PortConfig {
 
 /// A program loaded with [`SEED`].
 pub fn load(on_crash: OnCrash) -> Steering {
-    Steering::load(&SteeringConfig { seed: SEED, on_crash }).unwrap()
+    Steering::load(&SteeringConfig { seed: SEED, on_crash, ..Default::default() }).unwrap()
 }
 
 /// A program that takes the loopback (interface 1) for port 3, owns 192.0.2.1 and 2001:db8::1, and

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use samepath_dataplane::tuning::Idle;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Sched};
 use crate::keys::ClusterKeys;
 
 /// An interface as the kernel lists it.
@@ -40,6 +41,7 @@ pub fn verify_host(config: &Config) -> Result<Vec<String>, ConfigError> {
     let mut warnings = config.warnings.clone();
     verify_interfaces(config, &interfaces, &mut warnings)?;
     verify_cores(config, &mut warnings)?;
+    verify_scheduling(config)?;
     ClusterKeys::load(&config.keys, config.node)
         .map_err(|error| ConfigError(format!("--keys {}: {error}", config.keys.display())))?;
     Ok(warnings)
@@ -118,6 +120,35 @@ fn verify_cores(config: &Config, warnings: &mut Vec<String>) -> Result<(), Confi
         ));
     }
     Ok(())
+}
+
+/// FIFO must be allowed here, and may spin only where nobody else needs the cores.
+fn verify_scheduling(config: &Config) -> Result<(), ConfigError> {
+    if config.tuning.sched != Sched::Fifo {
+        return Ok(());
+    }
+    if config.tuning.idle == Idle::Spin && !config.tuning.fifo_spin {
+        let isolated = isolated_cores();
+        let usable = core_affinity::get_core_ids().unwrap_or_default();
+        let first = usable.iter().map(|core| core.id).collect();
+        let cores = if config.cores.is_empty() { &first } else { &config.cores };
+        if let Some(core) = cores.iter().find(|core| !isolated.contains(core)) {
+            return Err(ConfigError(format!(
+                "--sched fifo with --idle spin takes core {core} away from everything else, and it is not isolated: use --idle adaptive, or isolate the cores of --cores (kernel parameter isolcpus), or say --fifo-spin if that is what you want"
+            )));
+        }
+    }
+    crate::watchdog::fifo_allowed().map_err(|error| {
+        ConfigError(format!(
+            "--sched fifo is not permitted here ({error}): run as root or with CAP_SYS_NICE, in a control group that has real-time share (cpu.rt_runtime_us above 0 where the kernel groups it), or use --sched other"
+        ))
+    })
+}
+
+/// Cores of the kernel parameter isolcpus; none if the kernel does not say.
+pub(crate) fn isolated_cores() -> Vec<usize> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    if list.trim().is_empty() { Vec::new() } else { super::values::cores(list.trim()).unwrap_or_default() }
 }
 
 async fn interfaces() -> Result<BTreeMap<String, Interface>, rtnetlink::Error> {

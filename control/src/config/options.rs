@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
 use samepath_dataplane::settings::TcpPickup;
+use samepath_dataplane::tuning::{HugePages, Idle};
 
 use super::values::{self, Rule};
-use super::{Config, OnCrash, XdpMode};
+use super::{Config, Forwarder, OnCrash, RssChoice, Sched, XdpMode};
 
 /// How an option takes values.
 pub enum Kind {
@@ -199,12 +200,85 @@ const CORES: &[Opt] = &[
     ),
 ];
 
+const TUNING: &[Opt] = &[
+    one(
+        "sched",
+        "fifo|other",
+        "Worker threads before everything else (real-time priority 1, watched) or among it [default: other]",
+        set!(tuning.sched = |text| values::word(text, &Sched::NAMES)),
+    ),
+    one(
+        "idle",
+        "spin|adaptive|sleep",
+        "What a worker without work does: look again, look again if that paid lately, sleep [default: adaptive]",
+        set!(tuning.idle = |text| values::word(text, &Idle::NAMES)),
+    ),
+    switch(
+        "fifo-spin",
+        "Allow --sched fifo with --idle spin on cores that are not isolated",
+        |config, on| {
+            config.tuning.fifo_spin = on;
+        },
+    ),
+    one(
+        "batch",
+        "N",
+        "Packets taken from one ring per turn, 1 to 1024 and at most --ring-size [default: 64]",
+        set!(tuning.batch = |text| values::number(text, "a batch", 1..=1024)),
+    ),
+    one(
+        "tx-batch",
+        "N",
+        "Packets the kernel sends per wakeup in copy mode, 32 to --ring-size [default: 256]",
+        set!(tuning.tx_batch = |text| values::number(text, "a transmit batch", 32..=32_768).map(Some)),
+    ),
+    one(
+        "busy-poll-usecs",
+        "US",
+        "Have the kernel poll the device for this long when a ring is empty, 0 to 10000, 0 = off [default: 0]",
+        set!(tuning.busy_poll_usecs = |text| values::number(text, "a time of busy polling", 0..=10_000)),
+    ),
+    one(
+        "busy-poll-budget",
+        "N",
+        "Packets per busy poll, 1 to 1024 [default: 64]",
+        set!(tuning.busy_poll_budget = |text| values::number(text, "a budget of busy polling", 1..=1024)),
+    ),
+    one(
+        "need-wakeup",
+        "on|off",
+        "Let drivers say when they must be woken [default: on]",
+        set!(tuning.need_wakeup = |text| values::word(text, &[("on", true), ("off", false)])),
+    ),
+    one(
+        "huge-pages",
+        "on|off|auto",
+        "Packet memory in reserved huge pages: it must, it does not, it does if there are enough [default: auto]",
+        set!(tuning.huge_pages = |text| values::word(text, &HugePages::NAMES)),
+    ),
+    one(
+        "rss",
+        "symmetric|keep",
+        "Make data interfaces put both directions of a flow into one queue where they can [default: symmetric]",
+        set!(tuning.rss = |text| values::word(text, &RssChoice::NAMES)),
+    ),
+];
+
 const FLOWS: &[Opt] = &[
     one(
         "aggregation",
         "on|off",
         "Bring flows to their Owner, or process each packet where it arrives [default: on]",
         set!(aggregation = |text| values::word(text, &[("on", true), ("off", false)])),
+    ),
+    one(
+        "forwarder",
+        "xdp|worker",
+        "Who tunnels packets of established flows to their Owner [default: worker]",
+        set!(
+            forwarder =
+                |text| { values::word(text, &[("xdp", Forwarder::Xdp), ("worker", Forwarder::Worker)]) }
+        ),
     ),
     one(
         "director-hash",
@@ -287,6 +361,7 @@ pub const OPTIONS: &[(&str, &[Opt])] = &[
     ("Node", NODE),
     ("Interfaces and peers", INTERFACES),
     ("Cores and memory", CORES),
+    ("Tuning (docs/tuning.md)", TUNING),
     ("Flows", FLOWS),
     ("Operation", OPERATION),
 ];
@@ -312,6 +387,7 @@ pub fn defaults() -> Config {
         replace: false,
         on_crash: OnCrash::Closed,
         aggregation: true,
+        forwarder: Forwarder::Worker,
         director_hash: DirectorHash::IpPair,
         director_weight: 1,
         tcp_pickup: TcpPickup::Strict,
@@ -322,6 +398,7 @@ pub fn defaults() -> Config {
         control_port: super::CONTROL_PORT,
         frames: None,
         ring_size: 2048,
+        tuning: Default::default(),
         peer_timeout_ms: 1000,
         hello_interval_ms: 100,
         join_grace_ms: 3000,

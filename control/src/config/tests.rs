@@ -48,6 +48,8 @@ fn defaults_are_as_documented() {
     assert_eq!(config.control_port, 6082);
     assert_eq!(config.control_socket.to_str(), Some("/run/samepath/node-1.sock"));
     assert!(config.aggregation && !config.replace && !config.tcp_loose_window);
+    assert!(config.tuning.need_wakeup && !config.tuning.fifo_spin);
+    assert_eq!((config.tuning.sched, config.tuning.rss), (Sched::Other, RssChoice::Symmetric));
     let timings = (config.peer_timeout_ms, config.hello_interval_ms, config.join_grace_ms);
     assert_eq!(timings, (1000, 100, 3000));
     // Help names the defaults; it must not name others.
@@ -59,6 +61,11 @@ fn defaults_are_as_documented() {
         ("hello-interval-ms", config.hello_interval_ms.to_string()),
         ("join-grace-ms", config.join_grace_ms.to_string()),
         ("director-weight", config.director_weight.to_string()),
+        ("batch", config.tuning.batch.to_string()),
+        ("tx-batch", config.tuning.socket_options(config.ring_size).tx_batch.to_string()),
+        ("busy-poll-usecs", config.tuning.busy_poll_usecs.to_string()),
+        ("busy-poll-budget", config.tuning.busy_poll_budget.to_string()),
+        ("idle", config.tuning.idle.name().to_owned()),
         ("xdp-mode", config.xdp_mode.name().to_owned()),
         ("log", config.log.clone()),
     ] {
@@ -228,8 +235,18 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("frames", "5", "a number of frames is a whole number from 256"),
     ("ring-size", "100", "a ring size is a power of two"),
     ("ring-size", "65536", "a ring size is a whole number from 64 to 32768"),
+    ("sched", "rr", "only these words are known: fifo, other"),
+    ("idle", "poll", "only these words are known: spin, adaptive, sleep"),
+    ("batch", "0", "a batch is a whole number from 1 to 1024"),
+    ("tx-batch", "16", "a transmit batch is a whole number from 32 to 32768"),
+    ("busy-poll-usecs", "-1", "a time of busy polling is a whole number from 0 to 10000"),
+    ("busy-poll-budget", "0", "a budget of busy polling is a whole number from 1 to 1024"),
+    ("need-wakeup", "yes", "only these words are known: on, off"),
+    ("huge-pages", "2M", "only these words are known: on, off, auto"),
+    ("rss", "on", "only these words are known: symmetric, keep"),
     ("sessions-max", "-1", "a number of sessions is a whole number"),
     ("aggregation", "yes", "only these words are known: on, off"),
+    ("forwarder", "kernel", "only these words are known: xdp, worker"),
     ("director-hash", "ip", "only these words are known: ip-pair, five-tuple"),
     ("director-weight", "17", "a Director weight is a whole number from 1 to 16"),
     ("tcp-pickup", "lose", "only these words are known: strict, loose"),
@@ -273,6 +290,8 @@ fn rules_between_values_get_their_sentences() {
         (&[("control-port", "6081")], "--control-port 6081 is the tunnel's port"),
         (&[("workers", "2"), ("cores", "0")], "--workers 2 needs 2 cores and --cores lists 1"),
         (&[("workers", "2"), ("frames", "256")], "--frames 256 is too few for 3 interfaces"),
+        (&[("batch", "128"), ("ring-size", "64")], "--batch 128 is more than a ring holds (--ring-size 64)"),
+        (&[("tx-batch", "512"), ("ring-size", "256")], "--tx-batch 512 is more than a ring holds"),
         (&[("peer-timeout-ms", "200")], "--peer-timeout-ms 200 is less than three times"),
         (&[("control-socket", &long)], "--control-socket /run/xxx"),
         (&[("node-id", "1"), ("node-id", "2")], "--node-id 1 2: this option has one value"),
@@ -285,6 +304,31 @@ fn rules_between_values_get_their_sentences() {
     let many: Vec<_> = names.iter().map(|name| ("data", name.as_str())).collect();
     assert!(loaded(&many).unwrap_err().contains("at most 16 interfaces with its cluster link"));
     assert!(loaded(&many[..15]).is_ok());
+}
+
+#[test]
+fn tuning_is_read_from_every_source_and_fits_the_rings() {
+    let file = file("sched = \"fifo\"\nbatch = 32\nfifo_spin = true\nhuge_pages = \"off\"\nrss = \"keep\"\n");
+    let env = variables(&[("SAMEPATH_IDLE", "sleep"), ("SAMEPATH_BUSY_POLL_USECS", "50")]);
+    let mut flags = with(&[("tx-batch", "64"), ("need-wakeup", "off"), ("busy-poll-budget", "16")]);
+    flags.config = Some(file.path().into());
+    let tuning = load(&flags, &env).unwrap().tuning;
+    let expected = TuningOptions {
+        sched: Sched::Fifo,
+        idle: samepath_dataplane::tuning::Idle::Sleep,
+        fifo_spin: true,
+        batch: 32,
+        tx_batch: Some(64),
+        busy_poll_usecs: 50,
+        busy_poll_budget: 16,
+        need_wakeup: false,
+        huge_pages: samepath_dataplane::tuning::HugePages::Off,
+        rss: RssChoice::Keep,
+    };
+    assert_eq!(tuning, expected);
+    assert_eq!(tuning.socket_options(2048).tx_batch, 64);
+    // What was not asked for shrinks with the rings.
+    assert_eq!(loaded(&[("ring-size", "128")]).unwrap().tuning.socket_options(128).tx_batch, 128);
 }
 
 #[test]

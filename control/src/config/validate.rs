@@ -25,6 +25,7 @@ impl Config {
         self.validate_interfaces()?;
         self.validate_peers()?;
         self.validate_cores()?;
+        self.validate_batches()?;
         self.validate_operation()
     }
 
@@ -113,6 +114,22 @@ impl Config {
                 self.data.len() + 1,
                 self.ring_size,
                 rings / 2
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_batches(&self) -> Result<(), ConfigError> {
+        let ring = self.ring_size;
+        if self.tuning.batch > ring as usize {
+            return refuse(format!(
+                "--batch {} is more than a ring holds (--ring-size {ring}): a turn takes what is in a ring; give at most {ring}, or larger rings",
+                self.tuning.batch
+            ));
+        }
+        if let Some(batch) = self.tuning.tx_batch.filter(|&batch| batch > ring) {
+            return refuse(format!(
+                "--tx-batch {batch} is more than a ring holds (--ring-size {ring}): a wakeup sends what is in a ring; give at most {ring}, or larger rings"
             ));
         }
         Ok(())

@@ -1,22 +1,28 @@
 //! Answers to the operator.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use samepath_bpf::PortRole;
 use samepath_dataplane::mailbox::ToWorker;
 use samepath_dataplane::settings::Settings;
+use samepath_dataplane::xsk::{Policy, Registration};
 
 use super::Node;
 use super::walks::Errand;
 use crate::operator::OperatorRequest;
 use crate::operator::api::{
-    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Stats, Status,
+    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Scheduling, Stats,
+    Status,
 };
 use crate::operator::director;
 
 impl Node {
     /// Answers, or begins to find out.
-    pub(super) fn answer(&mut self, OperatorRequest { request, reply }: OperatorRequest) {
+    pub(super) fn answer(
+        &mut self,
+        OperatorRequest { request, reply }: OperatorRequest,
+    ) -> anyhow::Result<()> {
         let answer = match request {
             Request::Status => Reply::Status(self.status()),
             Request::Members => Reply::Members(self.members()),
@@ -25,25 +31,29 @@ impl Node {
                 director::answer(&self.view, (src, sport), (dst, dport), proto)
                     .map_or_else(Reply::error, Reply::Director)
             }
-            Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)),
+            Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
             Request::Sessions { filter } => {
-                return self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
+                self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
+                return Ok(());
             }
             Request::SessionsCount { filter } => {
-                return self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
+                self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
+                return Ok(());
             }
         };
         // An operator who hung up needs no answer.
         drop(reply.send(answer));
+        Ok(())
     }
 
-    fn set_aggregation(&mut self, on: bool) -> Aggregation {
+    fn set_aggregation(&mut self, on: bool) -> anyhow::Result<Aggregation> {
         if self.settings.aggregation != on {
             self.settings = Arc::new(Settings { aggregation: on, ..(*self.settings).clone() });
+            self.set_forwarder()?;
             let settings = self.settings.clone();
             self.workers.tell_all(|| ToWorker::Settings(settings.clone()));
         }
-        Aggregation { node: self.config.node.0, aggregation: on }
+        Ok(Aggregation { node: self.config.node.0, aggregation: on })
     }
 
     fn status(&self) -> Status {
@@ -53,9 +63,12 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
             ready: self.ready,
             aggregation: self.settings.aggregation,
+            forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
             workers: self.workers.count(),
+            scheduling: self.scheduling(),
+            huge_pages: self.huge_pages,
             interfaces: self.interfaces(),
             uptime_s: self.now().since(self.started) / 1000,
             warnings: self.warnings(),
@@ -75,17 +88,47 @@ impl Node {
                 ifindex: nic.ifindex,
                 queues: nic.queues,
                 xdp_mode: nic.xdp_mode.clone(),
-                zero_copy: self
-                    .registrations
-                    .iter()
-                    .filter(|socket| socket.port == nic.port)
-                    .all(|socket| socket.zero_copy),
+                zero_copy: self.sockets(nic.port).all(|socket| socket.zero_copy),
+                rss: if nic.queues == 1 { "one-queue".into() } else { nic.rss.name().into() },
+                need_wakeup: self.config.tuning.need_wakeup,
+                busy_poll: self.busy_poll(nic.port).into(),
+            })
+            .collect()
+    }
+
+    fn sockets(&self, port: u8) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter().filter(move |socket| socket.port == port)
+    }
+
+    fn busy_poll(&self, port: u8) -> &'static str {
+        match self.config.tuning.busy_poll_usecs {
+            0 => "off",
+            _ if self.sockets(port).any(Registration::can_busy_poll) => "on",
+            _ => "no effect",
+        }
+    }
+
+    fn scheduling(&self) -> Vec<Scheduling> {
+        let schedulings = self.workers.schedulings().iter().enumerate();
+        schedulings
+            .map(|(worker, scheduling)| Scheduling {
+                worker,
+                core: self.workers.core(worker),
+                policy: match scheduling.policy() {
+                    Some(Policy::Fifo(_)) => "fifo".into(),
+                    Some(Policy::Other) => "other".into(),
+                    None => "gone".into(),
+                },
+                idle: self.config.tuning.idle.name().into(),
+                demoted: scheduling.demoted.load(Relaxed),
             })
             .collect()
     }
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
+        warnings.extend(self.forwarding.state().1.map(Into::into));
+        warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(
@@ -123,13 +166,18 @@ impl Node {
             });
         }
         members.sort_by_key(|member| member.node);
-        Members { members }
+        let epoch = self.view.epoch;
+        let adopted = self.workers.counters().iter().all(|one| one.view_epoch.get() == u64::from(epoch));
+        Members { epoch, adopted, members }
     }
 
     fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         for (index, counters) in self.workers.counters().iter().enumerate() {
             stats.add_worker(index, self.workers.core(index), counters);
+        }
+        for (worker, scheduling) in stats.workers.iter_mut().zip(self.workers.schedulings()) {
+            worker.demotions = scheduling.demotions.load(Relaxed);
         }
         stats.frames.total = self.frames;
         stats.frames.free += self.depot.len() as u64;
@@ -138,6 +186,10 @@ impl Node {
             Ok(outcomes) => {
                 stats.xdp = outcomes.into_iter().map(|(name, count)| (name.into(), count)).collect();
             }
+            Err(error) => tracing::warn!("{error}"),
+        }
+        match self.steering.redirected_bytes() {
+            Ok(bytes) => stats.add_redirected(bytes),
             Err(error) => tracing::warn!("{error}"),
         }
         stats.replication = self

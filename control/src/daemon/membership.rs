@@ -45,7 +45,7 @@ impl Node {
         let moved = peers.iter().zip(&self.view.peers).any(|(new, old)| new.ends != old.ends);
         if moved {
             let view = View { epoch: self.view.epoch + 1, peers, ..(*self.view).clone() };
-            self.publish_view(view);
+            self.publish_view(view)?;
         }
         Ok(())
     }
@@ -61,10 +61,12 @@ impl Node {
         self.mirror.keep_resolved(wanted);
     }
 
-    fn publish_view(&mut self, view: View) {
+    fn publish_view(&mut self, view: View) -> anyhow::Result<()> {
         self.view = Arc::new(view);
+        self.set_forwarder()?;
         let view = self.view.clone();
         self.workers.tell_all(|| ToWorker::View(view.clone()));
+        Ok(())
     }
 
     /// Follows the peers' Hello messages and sync states; publishes a view when something changed.
@@ -88,12 +90,12 @@ impl Node {
             tracing::info!("ready: sessions of all live peers are here");
         }
         if changed {
-            self.renew_view();
+            self.renew_view()?;
         }
         self.give_up_if_refused(grace_over)
     }
 
-    fn renew_view(&mut self) {
+    fn renew_view(&mut self) -> anyhow::Result<()> {
         let weight = if self.ready { self.config.director_weight } else { 0 };
         let members = self.liveness.members(self.config.node, weight);
         let before: Vec<_> = self.view.members.iter().map(|member| member.node).collect();
@@ -109,7 +111,7 @@ impl Node {
         if before != after {
             tracing::info!(epoch = view.epoch, members = ?after.iter().map(|node| node.0).collect::<Vec<_>>(), "members changed");
         }
-        self.publish_view(view);
+        self.publish_view(view)
     }
 
     /// A starting node that every peer it reached refused does not run beside them: two nodes with one

@@ -8,16 +8,18 @@ use anyhow::Context;
 use samepath_bpf::{PortConfig, PortRole, Steering, SteeringConfig};
 use samepath_dataplane::clock::Clock;
 use samepath_dataplane::cluster::view::{Member, View};
-use samepath_dataplane::limits::{MAX_PORTS, XDP_HEADROOM};
+use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::settings::Settings;
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::worker::Ports;
-use samepath_dataplane::xsk::{self, Opened, PortPlan, SocketsPlan};
+use samepath_dataplane::xsk::Opened;
 use tokio::sync::mpsc;
 
+use super::forwarder::Forwarding;
 use super::walks::Walks;
-use super::{Node, membership};
-use crate::config::{Config, XdpMode};
+use super::{Node, membership, rings};
+use crate::config::{Config, Forwarder, XdpMode};
 use crate::keys::ClusterKeys;
 use crate::liveness::Liveness;
 use crate::nic::{self, Nic};
@@ -44,9 +46,11 @@ impl Node {
         let seed = random_u64()?;
         let mut steering = load_steering(&config, &mut nics, seed)?;
         steering.set_own_addresses(&first.own_addresses)?;
-        let plan = sockets_plan(&config, &nics);
-        let Opened { workers: rings, registrations, depot } = xsk::open(&plan)?;
+        nic::spread(&config, &mut nics);
+        let opened = rings::open(&config, &nics)?;
+        let Opened { workers: rings, registrations, depot, frames, huge_pages, warnings } = opened;
 
+        let forwarding = Forwarding::start(config.forwarder, &mut steering, &nics, clock.now())?;
         let settings = Arc::new(settings(&config, &keys));
         let peers = membership::peers(&config, &first.routes, (nics.len() - 1) as u8);
         let me = Member { node: config.node, weight: 0 };
@@ -62,7 +66,10 @@ impl Node {
             settings: settings.clone(),
             sessions_max: config.sessions_max,
             cores: cores(&config),
+            sched: config.tuning.sched,
+            tuning: Tuning { batch: config.tuning.batch, idle: config.tuning.idle },
             clock,
+            forwards: forwarding.words(&steering),
         })?;
         for socket in &registrations {
             steering.register_socket(socket.port, socket.queue, socket.fd)?;
@@ -72,10 +79,13 @@ impl Node {
         let mut node = Self {
             started: clock.now(),
             liveness: Liveness::new(config.peers.iter().map(|peer| peer.node), config.peer_timeout_ms),
-            frames: u64::from(plan.frames),
+            frames: u64::from(frames),
+            huge_pages,
+            warnings,
             director_key,
             nics,
             steering,
+            forwarding,
             registrations,
             depot,
             workers,
@@ -93,6 +103,7 @@ impl Node {
             config,
             clock,
         };
+        node.set_forwarder()?;
         node.keep_resolved();
         Ok(node)
     }
@@ -123,7 +134,11 @@ fn start_replication(
 }
 
 fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result<Steering> {
-    let mut steering = Steering::load(&SteeringConfig { seed, on_crash: config.on_crash })?;
+    let mut steering = Steering::load(&SteeringConfig {
+        seed,
+        on_crash: config.on_crash,
+        forwarder: config.forwarder == Forwarder::Xdp,
+    })?;
     let peers: Vec<_> = config.peers.iter().map(|peer| peer.address).collect();
     steering.set_peers(&peers)?;
     let pass: Vec<_> = config.pass.iter().map(|rule| (rule.proto, rule.port)).collect();
@@ -146,27 +161,6 @@ fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result
         }
     }
     Ok(steering)
-}
-
-/// A frame has room for the largest data packet with two VLAN tags and the larger tunnel header.
-fn sockets_plan(config: &Config, nics: &[Nic]) -> SocketsPlan {
-    const HEADERS: u32 = 14 + 8 + 102;
-    let largest = nics.iter().map(|nic| nic.mtu).max().unwrap_or(1500) + HEADERS;
-    let frame_size = if largest + XDP_HEADROOM <= 2048 { 2048 } else { 4096 };
-    let rings: u32 = nics.iter().map(|nic| nic.queues).sum();
-    SocketsPlan {
-        ports: nics
-            .iter()
-            .map(|nic| PortPlan { port: nic.port, interface: nic.name.clone(), queues: nic.queues })
-            .collect(),
-        workers: nic::workers(config, nics),
-        ring_size: config.ring_size,
-        // Every receive and transmit ring full, and half as much again in hand.
-        frames: config.frames.unwrap_or(rings * config.ring_size * 5 / 2),
-        frame_size,
-        zero_copy_only: config.xdp_mode == XdpMode::NativeZerocopy,
-        copy_only: config.xdp_mode == XdpMode::Generic,
-    }
 }
 
 fn ports(config: &Config, nics: &[Nic]) -> Ports {

@@ -30,7 +30,7 @@ impl ClusterKeys {
 
     /// Key of the tunnel tag.
     pub fn tunnel_key(&self) -> TunnelKey {
-        TunnelKey(derived(&self.secret, b"tunnel tag"))
+        TunnelKey::new(derived(&self.secret, b"tunnel tag"))
     }
 
     /// See [`Fingerprint`].

@@ -145,12 +145,18 @@ pub struct Status {
     pub ready: bool,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
+    /// Who redirects packets of established flows now: `xdp` or `worker`.
+    pub forwarder: Cow<'static, str>,
     /// Epoch of the present view.
     pub epoch: u32,
     /// Live members, this node included, ascending.
     pub members: Vec<u16>,
     /// Worker threads.
     pub workers: usize,
+    /// Each of them: where and how it runs.
+    pub scheduling: Vec<Scheduling>,
+    /// Packet memory is in huge pages.
+    pub huge_pages: bool,
     /// Interfaces in port order.
     pub interfaces: Vec<Interface>,
     /// Seconds since the start.
@@ -177,11 +183,39 @@ pub struct Interface {
     pub xdp_mode: String,
     /// Packets reach user space without a copy.
     pub zero_copy: bool,
+    /// Where both directions of a flow arrive: `symmetric` (one queue), `asymmetric` (two), `one-queue`,
+    /// or `unknown`.
+    pub rss: Cow<'static, str>,
+    /// Drivers say when they must be woken.
+    pub need_wakeup: bool,
+    /// `off`, `on`, or `no effect`: asked for, and no packet came by a device that can be polled.
+    pub busy_poll: Cow<'static, str>,
+}
+
+/// A worker in [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scheduling {
+    /// Its index.
+    pub worker: usize,
+    /// The core it is pinned to.
+    pub core: usize,
+    /// Its policy in the kernel, now: `fifo` or `other`; `gone` if the thread is.
+    pub policy: Cow<'static, str>,
+    /// What it does without work: `spin`, `adaptive` or `sleep`.
+    pub idle: Cow<'static, str>,
+    /// Ordinary for some seconds, because it starved its core.
+    pub demoted: bool,
 }
 
 /// Reply to [`Request::Members`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Members {
+    /// Number of this node's present view; each node counts its own.
+    pub epoch: u32,
+    /// Every worker uses that view already.
+    pub adopted: bool,
     /// All configured nodes, this one included, ascending.
     pub members: Vec<Member>,
 }
@@ -311,6 +345,8 @@ pub struct Stats {
     pub verdicts: BTreeMap<String, u64>,
     /// What crossed the cluster link.
     pub tunnel: Tunnel,
+    /// Flows handed to the XDP program.
+    pub forwards: Forwards,
     /// Sessions now in the tables, and what became of others.
     pub sessions: SessionCounts,
     /// Packet memory.
@@ -347,12 +383,28 @@ pub struct Tunnel {
     pub first_packet_tx: u64,
     /// First packets that came back.
     pub first_packet_rx: u64,
-    /// Packets sent to their Owner.
+    /// Packets sent to their Owner, by workers and by the XDP program.
     pub redirect_tx: u64,
+    /// Those sent by the XDP program.
+    pub redirect_tx_xdp: u64,
+    /// Their bytes, outer headers included.
+    pub redirect_tx_xdp_bytes: u64,
     /// Redirects received.
     pub redirect_rx: u64,
     /// Tunnel packets refused, by drop reason (also in `drops`).
     pub rejected: BTreeMap<String, u64>,
+}
+
+/// Flow directions handed to the XDP program, in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forwards {
+    /// Entries made.
+    pub published: u64,
+    /// Entries taken back.
+    pub withdrawn: u64,
+    /// Entries there was no room for.
+    pub refused: u64,
 }
 
 /// Session counters in [`Stats`].
@@ -455,10 +507,16 @@ pub struct Worker {
     pub handoff_rx: u64,
     /// Sessions now in its table, all roles.
     pub sessions: u64,
+    /// Packets of its that took the fast path.
+    pub fast_path: u64,
+    /// Epoch of the view it uses.
+    pub view_epoch: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Times it was made ordinary because it starved its core.
+    pub demotions: u64,
 }
 
 /// Reply to [`Request::Director`].

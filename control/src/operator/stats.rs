@@ -16,7 +16,7 @@ const REJECTED: [DropReason; 5] = [
 
 impl Stats {
     /// Adds one worker; `worker` is its index, `core` where it is pinned. Frames it has are added to
-    /// `frames`; the total and those in the common depot (free) are the caller's.
+    /// `frames`; the total, those in the common depot (free) and demotions are the caller's.
     pub fn add_worker(&mut self, worker: usize, core: usize, counters: &Counters) {
         let c = counters;
         self.rx += c.rx.get();
@@ -53,9 +53,20 @@ impl Stats {
             handoff_tx: c.handoff_tx.get(),
             handoff_rx: c.handoff_rx.get(),
             sessions: c.sessions_owner.get() + c.sessions_backup.get() + c.sessions_claim.get(),
+            fast_path: c.fast_path.get(),
+            view_epoch: c.view_epoch.get(),
             turns: c.turns.get(),
             sleeps: c.sleeps.get(),
+            demotions: 0,
         });
+    }
+
+    /// Adds what the XDP program redirected by itself; `self.xdp` is filled in already.
+    pub fn add_redirected(&mut self, bytes: u64) {
+        let redirected = self.xdp.get("redirected").copied().unwrap_or(0);
+        self.tunnel.redirect_tx += redirected;
+        self.tunnel.redirect_tx_xdp = redirected;
+        self.tunnel.redirect_tx_xdp_bytes = bytes;
     }
 
     fn add_tunnel(&mut self, c: &Counters) {
@@ -66,6 +77,9 @@ impl Stats {
         tunnel.first_packet_rx += c.first_packet_rx.get();
         tunnel.redirect_tx += c.redirect_tx.get();
         tunnel.redirect_rx += c.redirect_rx.get();
+        self.forwards.published += c.forwards_published.get();
+        self.forwards.withdrawn += c.forwards_withdrawn.get();
+        self.forwards.refused += c.forwards_refused.get();
     }
 
     fn add_sessions(&mut self, c: &Counters) {

@@ -72,10 +72,12 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         duration(status.uptime_s)
     )?;
     writeln!(out, "aggregation {}", on(status.aggregation))?;
+    writeln!(out, "forwarder {}", status.forwarder)?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
+    writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;
     writeln!(out)?;
-    let rows: Vec<[String; 7]> = status
+    let rows: Vec<[String; 10]> = status
         .interfaces
         .iter()
         .map(|interface| {
@@ -87,14 +89,49 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
                 interface.queues.to_string(),
                 interface.xdp_mode.clone(),
                 yes(interface.zero_copy),
+                interface.rss.to_string(),
+                on(interface.need_wakeup).into(),
+                interface.busy_poll.to_string(),
             ]
         })
         .collect();
-    table(out, ["interface", "role", "zone", "index", "queues", "xdp", "zero-copy"], &rows)?;
+    let heading = [
+        "interface",
+        "role",
+        "zone",
+        "index",
+        "queues",
+        "xdp",
+        "zero-copy",
+        "rss",
+        "need-wakeup",
+        "busy poll",
+    ];
+    table(out, heading, &rows)?;
+    print_scheduling(status, out)?;
     for warning in &status.warnings {
         writeln!(out, "warning: {warning}")?;
     }
     Ok(())
+}
+
+fn print_scheduling(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    if status.scheduling.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = status
+        .scheduling
+        .iter()
+        .map(|worker| {
+            let policy = match worker.demoted {
+                true => format!("{} (demoted)", worker.policy),
+                false => worker.policy.to_string(),
+            };
+            [worker.worker.to_string(), worker.core.to_string(), policy, worker.idle.to_string()]
+        })
+        .collect();
+    writeln!(out)?;
+    table(out, ["worker", "core", "sched", "idle"], &rows)
 }
 
 fn duration(seconds: u64) -> String {
@@ -129,6 +166,9 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
         })
         .collect();
     table(out, ["node", "address", "live", "connected", "last heard", "weight", "buckets"], &rows)?;
+    if !members.adopted {
+        writeln!(out, "some workers still use the view before epoch {}", members.epoch)?;
+    }
     for member in &members.members {
         if let Some(reason) = &member.refused {
             writeln!(out, "node {} is refused: {reason}", member.node)?;
@@ -186,7 +226,15 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("tunnel first_packet_tx", tunnel.first_packet_tx),
         plain("tunnel first_packet_rx", tunnel.first_packet_rx),
         plain("tunnel redirect_tx", tunnel.redirect_tx),
+        plain("tunnel redirect_tx_xdp", tunnel.redirect_tx_xdp),
+        plain("tunnel redirect_tx_xdp_bytes", tunnel.redirect_tx_xdp_bytes),
         plain("tunnel redirect_rx", tunnel.redirect_rx),
+    ]);
+    let forwards = &stats.forwards;
+    rows.extend([
+        plain("forwards published", forwards.published),
+        plain("forwards withdrawn", forwards.withdrawn),
+        plain("forwards refused", forwards.refused),
     ]);
     rows.extend(group("tunnel rejected", &tunnel.rejected, false));
     let sessions = &stats.sessions;
@@ -243,7 +291,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 10]> = stats
+    let rows: Vec<[String; 13]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -256,8 +304,11 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.handoff_tx,
                 w.handoff_rx,
                 w.sessions,
+                w.fast_path,
+                w.view_epoch,
                 w.turns,
                 w.sleeps,
+                w.demotions,
             ]
             .map(|value| value.to_string())
         })
@@ -268,7 +319,21 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     table(
         out,
-        ["worker", "core", "rx", "tx", "dropped", "handoff tx", "handoff rx", "sessions", "turns", "sleeps"],
+        [
+            "worker",
+            "core",
+            "rx",
+            "tx",
+            "dropped",
+            "handoff tx",
+            "handoff rx",
+            "sessions",
+            "fast path",
+            "view",
+            "turns",
+            "sleeps",
+            "demotions",
+        ],
         &rows,
     )
 }

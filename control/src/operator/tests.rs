@@ -40,7 +40,6 @@ fn session() -> Session {
         generation: Generation(2),
         version: 1,
         tcp: Default::default(),
-        hops: Default::default(),
         created: NowMs(1_000),
         expires: NowMs(11_500),
         timeout_ms: 10_000,
@@ -96,6 +95,8 @@ fn stats_have_the_promised_names() {
             "query_tx",
             "redirect_rx",
             "redirect_tx",
+            "redirect_tx_xdp",
+            "redirect_tx_xdp_bytes",
             "rejected"
         ]
     );

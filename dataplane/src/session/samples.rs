@@ -2,7 +2,7 @@
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId, key_bytes, proto};
-use crate::session::record::{CachedHop, Role, Session, State};
+use crate::session::record::{Role, Session, State};
 use crate::session::tcp::TcpTracking;
 use crate::session::timeouts::Timeouts;
 use crate::session::track::Begun;
@@ -20,7 +20,7 @@ pub fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Timeouts::default(),
-        tunnel_key: TunnelKey([0; 16]),
+        tunnel_key: TunnelKey::new([0; 16]),
     }
 }
 
@@ -58,7 +58,6 @@ pub fn session(key: FlowKey, begun: &Begun) -> Session {
         generation: Generation(1),
         version: 0,
         tcp: begun.tcp,
-        hops: [CachedHop::default(); 2],
         created: NowMs(1000),
         expires: NowMs(1000 + u64::from(begun.timeout_ms)),
         timeout_ms: begun.timeout_ms,

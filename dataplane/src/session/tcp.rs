@@ -10,6 +10,7 @@
 mod conversations;
 #[cfg(test)]
 mod honest;
+pub mod in_step;
 pub mod note;
 pub mod reset;
 pub mod state;

@@ -42,6 +42,9 @@ struct Timer {
     tick: u32,
 }
 
+/// Memory a slot's timer takes.
+pub const BYTES_PER_SLOT: usize = size_of::<Timer>();
+
 const UNSET: Timer = Timer { previous: NONE, next: NONE, bucket: NONE, tick: 0 };
 
 /// The timers of one core's sessions.

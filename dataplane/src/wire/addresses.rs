@@ -36,6 +36,15 @@ pub fn tunnel_source(frame: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// True if `address` is the outer source address of a tunnel packet without a VLAN tag.
+#[inline(always)]
+pub(crate) fn is_tunnel_source(frame: &[u8], address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => array::<4>(frame, ethernet::HEADER + 12) == Some(v4.octets()),
+        IpAddr::V6(v6) => array::<16>(frame, ethernet::HEADER + 8) == Some(v6.octets()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

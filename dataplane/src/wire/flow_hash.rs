@@ -26,7 +26,7 @@ pub struct FlowHasher {
 
 impl FlowHasher {
     /// A hasher with a seed, the same as the XDP program's.
-    pub fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64) -> Self {
         Self { seed }
     }
 

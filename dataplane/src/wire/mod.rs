@@ -13,6 +13,7 @@ pub mod ipv6;
 pub mod layout;
 mod octets;
 pub mod packet;
+pub mod plain;
 #[cfg(test)]
 mod properties;
 pub mod record;
@@ -20,6 +21,7 @@ pub mod rewrite;
 #[cfg(test)]
 mod samples;
 pub mod sctp;
+pub mod tag;
 pub mod tcp;
 pub mod transport;
 pub mod tunnel;

@@ -166,7 +166,7 @@ proptest! {
         entropy: u32,
     ) {
         let mut outer = vec![0xee; overhead(&ends.destination)];
-        let key = TunnelKey(key);
+        let key = TunnelKey::new(key);
         tunnel::emit(
             &mut outer, 60, &ends, cluster, &option, &key, &flow, direction, entropy,
         );
@@ -188,7 +188,7 @@ proptest! {
             source: [10, 0, 0, 1].into(),
             destination: [10, 0, 0, 2].into(),
         };
-        let key = TunnelKey([9; 16]);
+        let key = TunnelKey::new([9; 16]);
         let mut outer = [0; 82];
         tunnel::emit(&mut outer, 60, &ends, 5, &option, &key, &flow, direction, 0);
         let received = tunnel::parse(&outer, 82).unwrap();

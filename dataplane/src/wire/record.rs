@@ -33,7 +33,7 @@ use thiserror::Error;
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId, key_bytes};
-use crate::session::record::{CachedHop, Role, Session, State};
+use crate::session::record::{Role, Session, State};
 use crate::session::tcp::{TcpEnd, TcpTracking};
 use crate::wire::octets::{array, be16, be32, byte};
 
@@ -165,7 +165,6 @@ impl Record {
             generation: self.generation,
             version: self.version,
             tcp: TcpTracking { ends: [end(0), end(1)] },
-            hops: [CachedHop::default(); 2],
             created: NowMs(now.0.saturating_sub(u64::from(self.age_s) * 1000)),
             expires: now.plus(u64::from(timeout_ms)),
             timeout_ms,

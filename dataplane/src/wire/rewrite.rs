@@ -25,13 +25,29 @@ pub fn decrement_ttl(frame: &mut [u8], layout: &Layout) -> bool {
     frame.get_mut(ttl_at).map(|byte| *byte = ttl - 1).is_some()
 }
 
+/// [`decrement_ttl`] of a packet that was found to be whole and to have a TTL or hop limit above 1. False,
+/// and nothing is changed, if `l3_off` does not fit.
+#[inline(always)]
+pub(crate) fn decrement_ttl_of_plain(frame: &mut [u8], l3_off: usize, ipv6: bool) -> bool {
+    if ipv6 {
+        return frame.get_mut(l3_off + 7).map(|hops| *hops = hops.wrapping_sub(1)).is_some();
+    }
+    let Some(fields) = frame.get_mut(l3_off + 8..l3_off + 12) else { return false };
+    fields[0] = fields[0].wrapping_sub(1);
+    let checksum = after_ttl_decrement(u16::from_be_bytes([fields[2], fields[3]]));
+    fields[2..].copy_from_slice(&checksum.to_be_bytes());
+    true
+}
+
 /// RFC 1624, equation 3, for a 16-bit word that falls by 0x0100: HC' = ~(~HC + ~m + m').
+#[inline(always)]
 fn after_ttl_decrement(checksum: u16) -> u16 {
     let sum = u32::from(!checksum) + u32::from(!0x0100_u16);
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Sets the link addresses of a frame; one shorter than an Ethernet header stays as it is.
+#[inline(always)]
 pub fn set_macs(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
     if let Some((head, _)) = frame.split_first_chunk_mut::<12>() {
         head[..6].copy_from_slice(&destination);

@@ -11,7 +11,7 @@
 //! +-------------------------------+---------------+-----+---------+
 //! | class 0xff53                  | type 1        | 000 | 7 words |  option header
 //! +---------------+---------------+---------------+-----+---------+
-//! | version 1     | kind          | hops          | zone          |  0  option data
+//! | version 2     | kind          | hops          | zone          |  0  option data
 //! +---------------+---------------+---------------+---------------+
 //! | ingress node                  | owner node                    |  4
 //! +-------------------------------+-------------------------------+
@@ -26,20 +26,17 @@
 //! +---------------------------------------------------------------+
 //! ```
 //!
-//! All numbers are big endian. The tag is SipHash-2-4 under the tunnel key, written as a 64-bit
-//! number, over 73 bytes: VNI (4), option data with the tag as zeros (28), the inner packet's flow —
-//! lower address (16), higher address (16), lower port (2), higher port (2), `proto_vlans` (4) — and
-//! one byte direction (0 = lower to higher). An ICMP error's flow is the quoted one; a fragment's has
-//! ports 0; a Hello's is all zeros, direction 0.
+//! All numbers are big endian. The tag covers VNI, option data and the inner packet's flow: see
+//! [`super::tag`]. An ICMP error's flow is the quoted one; a fragment's has ports 0; a Hello's is all zeros
+//! (an IPv6 flow), direction 0.
 
 use std::net::IpAddr;
-
-use siphasher::sip::SipHasher24;
 
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::octets::{array, be16, be32, byte};
+use crate::wire::tag::{COVERED, tag};
 use crate::wire::{ipv4, ipv6};
 
 /// UDP destination port of the tunnel (IANA: geneve).
@@ -49,7 +46,7 @@ pub const PORT: u16 = 6081;
 pub const HELLO_ETHERTYPE: u16 = 0x88b5;
 
 /// Version of the option.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Geneve protocol type: an Ethernet frame follows.
 const TRANSPARENT_ETHERNET: u16 = 0x6558;
@@ -66,7 +63,7 @@ const OPTION_HEADER: usize = 4;
 const OPTION_DATA: usize = 28;
 const OPTION: usize = OPTION_HEADER + OPTION_DATA;
 /// Where the tag stands in the option data.
-const TAG: usize = 20;
+const TAG: usize = COVERED;
 
 /// What a tunnel packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,15 +92,7 @@ impl TunnelKind {
     }
 }
 
-/// The cluster's key for tunnel tags (SipHash-2-4).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TunnelKey(pub [u8; 16]);
-
-impl std::fmt::Debug for TunnelKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TunnelKey(..)")
-    }
-}
+pub use super::tag::{TaggedFlow, TunnelKey};
 
 /// What the option says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,14 +143,20 @@ pub struct Received {
     pub tag: u64,
     /// The VNI: the sender's cluster id.
     pub cluster: u32,
-    /// Option data as it came; the tag covers its reserved bytes too.
-    data: [u8; OPTION_DATA],
+    /// Option data as it came, up to the tag, which covers its reserved bytes too.
+    data: [u8; TAG],
 }
 
 impl Received {
     /// True if whoever sent this holds the key and meant this inner flow.
     pub fn verify(&self, key: &TunnelKey, flow: &FlowKey, direction: Direction) -> bool {
-        self.tag == tag(key, self.cluster, &self.data, flow, direction)
+        self.verify_flow(key, &TaggedFlow::new(flow, direction))
+    }
+
+    /// As [`Received::verify`].
+    #[inline(always)]
+    pub(crate) fn verify_flow(&self, key: &TunnelKey, flow: &TaggedFlow) -> bool {
+        self.tag == tag(key, self.cluster, &self.data, flow)
     }
 }
 
@@ -185,9 +180,31 @@ pub fn parse(frame: &[u8], inner_off: usize) -> Result<Received, DropReason> {
     }
     let cluster = u32::from_be_bytes([0, fixed[4], fixed[5], fixed[6]]);
     let data = find_option(options)?;
-    let option = read_option(&data).ok_or(DropReason::TunnelUnknown)?;
-    let tag = array(&data, TAG).map(u64::from_be_bytes).ok_or(DropReason::TunnelMalformed)?;
-    Ok(Received { option, tag, cluster, data })
+    received(cluster, &data).ok_or(DropReason::TunnelUnknown)
+}
+
+/// [`parse`] of a frame with exactly the headers that [`emit`] writes and nothing else: no VLAN tag, no option
+/// of others. `None` says nothing.
+#[inline(always)]
+pub(crate) fn parse_plain(frame: &[u8], inner_off: usize) -> Option<Received> {
+    const BEHIND_IP: usize = UDP + GENEVE + OPTION;
+    let ip = inner_off.checked_sub(BEHIND_IP + ethernet::HEADER)?;
+    if ip != ipv4::HEADER && ip != ipv6::HEADER {
+        return None;
+    }
+    let behind: &[u8; GENEVE + OPTION] = frame.get(..inner_off)?.last_chunk()?;
+    let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|byte| behind[at + byte]));
+    if word(0) != GENEVE_WORD || word(8) != OPTION_WORD {
+        return None;
+    }
+    received(word(4) >> 8, behind.last_chunk()?)
+}
+
+#[inline(always)]
+fn received(cluster: u32, data: &[u8; OPTION_DATA]) -> Option<Received> {
+    let option = read_option(data)?;
+    let (covered, tag) = data.split_first_chunk::<TAG>()?;
+    Some(Received { option, tag: u64::from_be_bytes(*tag.first_chunk()?), cluster, data: *covered })
 }
 
 /// Where the Geneve header starts behind Ethernet, at most one VLAN tag, IP and UDP.
@@ -221,6 +238,7 @@ fn find_option(mut options: &[u8]) -> Result<[u8; OPTION_DATA], DropReason> {
     found.ok_or(DropReason::TunnelUnknown)
 }
 
+#[inline(always)]
 fn read_option(data: &[u8; OPTION_DATA]) -> Option<TunnelOption> {
     if data[0] != VERSION {
         return None;
@@ -237,9 +255,10 @@ fn read_option(data: &[u8; OPTION_DATA]) -> Option<TunnelOption> {
     })
 }
 
-/// The option data with the tag left zero.
-fn option_data(option: &TunnelOption) -> [u8; OPTION_DATA] {
-    let mut data = [0; OPTION_DATA];
+/// The option data up to the tag.
+#[inline(always)]
+fn option_data(option: &TunnelOption) -> [u8; TAG] {
+    let mut data = [0; TAG];
     data[..4].copy_from_slice(&[VERSION, option.kind as u8, option.hops, option.zone]);
     data[4..6].copy_from_slice(&option.ingress.0.to_be_bytes());
     data[6..8].copy_from_slice(&option.owner.0.to_be_bytes());
@@ -249,18 +268,15 @@ fn option_data(option: &TunnelOption) -> [u8; OPTION_DATA] {
     data
 }
 
-/// The tag of option data, whatever stands in its tag bytes.
-fn tag(key: &TunnelKey, cluster: u32, data: &[u8; OPTION_DATA], flow: &FlowKey, direction: Direction) -> u64 {
-    let mut covered = [0; 4 + OPTION_DATA + 40 + 1];
-    covered[..4].copy_from_slice(&cluster.to_be_bytes());
-    covered[4..4 + TAG].copy_from_slice(&data[..TAG]);
-    covered[32..48].copy_from_slice(&flow.lo);
-    covered[48..64].copy_from_slice(&flow.hi);
-    covered[64..66].copy_from_slice(&flow.lo_port.to_be_bytes());
-    covered[66..68].copy_from_slice(&flow.hi_port.to_be_bytes());
-    covered[68..72].copy_from_slice(&flow.proto_vlans.to_be_bytes());
-    covered[72] = direction as u8;
-    SipHasher24::new_with_key(&key.0).hash(&covered)
+/// The tag [`emit`] writes for this option and inner flow.
+pub fn tag_of(
+    option: &TunnelOption,
+    key: &TunnelKey,
+    cluster: u32,
+    flow: &FlowKey,
+    direction: Direction,
+) -> u64 {
+    tag(key, cluster, &option_data(option), &TaggedFlow::new(flow, direction))
 }
 
 /// Writes all that stands in front of an inner frame of `inner_len` bytes.
@@ -284,56 +300,130 @@ pub fn emit(
     direction: Direction,
     source_port_entropy: u32,
 ) {
-    assert!(outer.len() == overhead(&ends.destination), "outer headers have one exact length");
-    let (link, rest) = outer.split_at_mut(ethernet::HEADER);
-    let (ip, rest) = rest.split_at_mut(rest.len() - UDP - GENEVE - OPTION);
-    let (udp, geneve) = rest.split_at_mut(UDP);
-    let udp_len = u16::try_from(UDP + GENEVE + OPTION + inner_len);
-    let udp_len = udp_len.expect("a frame of the UMEM is far shorter than 65,535 bytes");
-    emit_ip(link, ip, ends, udp_len);
-    udp[..2].copy_from_slice(&(0xc000 | source_port_entropy as u16 & 0x3fff).to_be_bytes());
-    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-    udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-    udp[6..].fill(0);
-    emit_geneve(geneve, cluster);
-    let mut data = option_data(option);
-    let tag = tag(key, cluster, &data, flow, direction);
-    data[TAG..].copy_from_slice(&tag.to_be_bytes());
-    geneve[GENEVE + OPTION_HEADER..].copy_from_slice(&data);
+    let headers = Outer::new(ends, cluster);
+    headers.write(outer, inner_len, option, key, &TaggedFlow::new(flow, direction), source_port_entropy);
 }
 
-fn emit_geneve(geneve: &mut [u8], cluster: u32) {
-    let [_, vni @ ..] = cluster.to_be_bytes();
-    geneve[0] = (OPTION / 4) as u8;
-    geneve[1] = 0;
-    geneve[2..4].copy_from_slice(&TRANSPARENT_ETHERNET.to_be_bytes());
-    geneve[4..7].copy_from_slice(&vni);
-    geneve[7] = 0;
-    geneve[8..10].copy_from_slice(&OPTION_CLASS.to_be_bytes());
-    geneve[10..12].copy_from_slice(&[OPTION_TYPE, (OPTION_DATA / 4) as u8]);
+/// Sets to zero what differs between packets to the same peer in one view: lengths, IPv4 checksum, UDP source
+/// port, zone, generation, tag. The XDP program fills it in.
+///
+/// # Panics
+/// If `outer` is not what [`emit`] wrote.
+pub fn clear_per_packet(outer: &mut [u8]) {
+    let (head, tail) = outer.split_at_mut(outer.len() - UDP - GENEVE - OPTION);
+    if head.len() == ethernet::HEADER + ipv4::HEADER {
+        head[ethernet::HEADER + 2..][..2].fill(0);
+        head[ethernet::HEADER + 10..][..2].fill(0);
+    } else {
+        head[ethernet::HEADER + 4..][..2].fill(0);
+    }
+    tail[..2].fill(0);
+    tail[4..6].fill(0);
+    let data = &mut tail[UDP + GENEVE + OPTION_HEADER..];
+    data[3] = 0;
+    data[8..12].fill(0);
+    data[TAG..].fill(0);
 }
 
-fn emit_ip(link: &mut [u8], ip: &mut [u8], ends: &TunnelEnds, udp_len: u16) {
+/// Everything in front of packets to one peer but what differs from packet to packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    bytes: [u8; LONGEST],
+    length: usize,
+    cluster: u32,
+    /// Sum of the IPv4 header's words without the total length.
+    sum: u32,
+}
+
+/// Overhead over IPv6.
+const LONGEST: usize = ethernet::HEADER + ipv6::HEADER + UDP + GENEVE + OPTION;
+
+/// First word of our Geneve header, and of our option.
+const GENEVE_WORD: u32 = (OPTION as u32 / 4) << 24 | TRANSPARENT_ETHERNET as u32;
+const OPTION_WORD: u32 = (OPTION_CLASS as u32) << 16 | (OPTION_TYPE as u32) << 8 | (OPTION_DATA as u32 / 4);
+
+impl Outer {
+    /// The headers from this node to a peer of cluster `cluster` (24 bits).
+    ///
+    /// # Panics
+    /// If the ends are of different IP versions.
+    pub fn new(ends: &TunnelEnds, cluster: u32) -> Self {
+        let mut bytes = [0; LONGEST];
+        let length = overhead(&ends.destination);
+        let (link, rest) = bytes[..length].split_at_mut(ethernet::HEADER);
+        let (ip, rest) = rest.split_at_mut(rest.len() - UDP - GENEVE - OPTION);
+        emit_ip(link, ip, ends);
+        let sum = if ip.len() == ipv4::HEADER { u32::from(!ipv4::checksum(ip)) } else { 0 };
+        rest[2..4].copy_from_slice(&PORT.to_be_bytes());
+        let geneve = &mut rest[UDP..];
+        geneve[..4].copy_from_slice(&GENEVE_WORD.to_be_bytes());
+        geneve[4..8].copy_from_slice(&(cluster << 8).to_be_bytes());
+        geneve[8..12].copy_from_slice(&OPTION_WORD.to_be_bytes());
+        Self { bytes, length, cluster, sum }
+    }
+
+    /// Bytes the headers take.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Writes the headers of one packet; see [`emit`], whose panics are these.
+    #[inline(always)]
+    pub fn write(
+        &self,
+        outer: &mut [u8],
+        inner_len: usize,
+        option: &TunnelOption,
+        key: &TunnelKey,
+        flow: &TaggedFlow,
+        source_port_entropy: u32,
+    ) {
+        assert!(outer.len() == self.length, "outer headers have one exact length");
+        outer.copy_from_slice(&self.bytes[..self.length]);
+        let udp_len = u16::try_from(UDP + GENEVE + OPTION + inner_len);
+        let udp_len = udp_len.expect("a frame of the UMEM is far shorter than 65,535 bytes");
+        let (head, tail) = outer.split_at_mut(self.length - UDP - GENEVE - OPTION);
+        self.write_lengths(head, udp_len);
+        let tail: &mut [u8; UDP + GENEVE + OPTION] = tail.first_chunk_mut().expect("the headers are there");
+        tail[..2].copy_from_slice(&(0xc000 | source_port_entropy as u16 & 0x3fff).to_be_bytes());
+        tail[4..6].copy_from_slice(&udp_len.to_be_bytes());
+        let data = option_data(option);
+        let tag = tag(key, self.cluster, &data, flow);
+        tail[UDP + GENEVE + OPTION_HEADER..][..TAG].copy_from_slice(&data);
+        tail[UDP + GENEVE + OPTION_HEADER + TAG..].copy_from_slice(&tag.to_be_bytes());
+    }
+
+    #[inline(always)]
+    fn write_lengths(&self, head: &mut [u8], udp_len: u16) {
+        if head.len() != ethernet::HEADER + ipv4::HEADER {
+            head[ethernet::HEADER + 4..ethernet::HEADER + 6].copy_from_slice(&udp_len.to_be_bytes());
+            return;
+        }
+        let total = udp_len.saturating_add(ipv4::HEADER as u16);
+        let sum = self.sum + u32::from(total);
+        let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        head[ethernet::HEADER + 2..ethernet::HEADER + 4].copy_from_slice(&total.to_be_bytes());
+        head[ethernet::HEADER + 10..ethernet::HEADER + 12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Link and IP header with lengths and checksum left zero.
+fn emit_ip(link: &mut [u8], ip: &mut [u8], ends: &TunnelEnds) {
     link[..6].copy_from_slice(&ends.destination_mac);
     link[6..12].copy_from_slice(&ends.source_mac);
     match (ends.source, ends.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let total = udp_len.saturating_add(ipv4::HEADER as u16);
             link[12..].copy_from_slice(&ethernet::IPV4.to_be_bytes());
             ip[..2].copy_from_slice(&[0x45, 0]);
-            ip[2..4].copy_from_slice(&total.to_be_bytes());
             // Identification 0 with "don't fragment": RFC 6864.
             ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
             ip[8..12].copy_from_slice(&[TTL, 17, 0, 0]);
             ip[12..16].copy_from_slice(&source.octets());
             ip[16..].copy_from_slice(&destination.octets());
-            let checksum = ipv4::checksum(ip);
-            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             link[12..].copy_from_slice(&ethernet::IPV6.to_be_bytes());
             ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-            ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
             ip[6..8].copy_from_slice(&[17, TTL]);
             ip[8..24].copy_from_slice(&source.octets());
             ip[24..].copy_from_slice(&destination.octets());

@@ -5,18 +5,23 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Job, Worker};
+use super::Worker;
 use crate::clock::NowMs;
-use crate::limits::{BURST, HANDOFF_RING};
+use crate::limits::HANDOFF_RING;
 use crate::xsk::{Io, Waker};
 
 /// What one worker asks of another.
 #[derive(Debug)]
 pub enum Work<F> {
-    /// Process a packet of a flow you own.
-    Process(Job<F>),
-    /// Find out which flow this fragment belongs to.
-    Fragment(Job<F>),
+    /// Process a packet: you own its flow.
+    Packet(F),
+    /// Process a fragment: you own the flow of its train, whose source and destination ports these are.
+    Fragment {
+        /// The fragment.
+        frame: F,
+        /// Source and destination port.
+        ports: (u16, u16),
+    },
     /// Send a finished frame out of a port I have no ring for.
     Send {
         /// The port.
@@ -30,8 +35,7 @@ impl<F> Work<F> {
     /// The frame, when the ring was full.
     pub(crate) fn into_frame(self) -> F {
         match self {
-            Work::Process(job) | Work::Fragment(job) => job.frame,
-            Work::Send { frame, .. } => frame,
+            Work::Packet(frame) | Work::Fragment { frame, .. } | Work::Send { frame, .. } => frame,
         }
     }
 }
@@ -72,10 +76,6 @@ impl<F> Handoff<F> {
     }
 
     /// Gives work to another worker; gives it back if that worker's ring is full.
-    #[expect(
-        clippy::result_large_err,
-        reason = "what is given back is dropped at once; a box would allocate"
-    )]
     pub(crate) fn give(&self, core: usize, work: Work<F>) -> Result<(), Work<F>> {
         self.rings[core].push(work)?;
         self.wakers[core].ring();
@@ -88,19 +88,26 @@ impl<F> Handoff<F> {
 }
 
 impl<I: Io> Worker<I> {
-    /// Takes what other cores handed over; returns how much.
-    pub(crate) fn take_handed_over(&mut self, now: NowMs) -> usize {
+    /// Takes what other cores handed over; returns how much. Packets between others are worked on as bursts.
+    pub(super) fn take_handed_over(&mut self, now: NowMs) -> usize {
         let mut taken = 0;
-        while taken < BURST * 2 {
+        while taken < self.batch * 2 {
             let Some(work) = self.handoff.take() else { break };
             taken += 1;
-            self.counters.handoff_rx.add(1);
             match work {
-                Work::Process(job) => self.jobs.push(job),
-                Work::Fragment(job) => self.place(job, now),
+                Work::Packet(frame) => {
+                    self.burst.push(frame);
+                    continue;
+                }
+                Work::Fragment { frame, ports } => {
+                    self.run_burst(true, now);
+                    self.take_fragment(frame, ports, now);
+                }
                 Work::Send { port, frame } => self.send_here(port, frame),
             }
         }
+        self.run_burst(true, now);
+        self.counters.handoff_rx.add(taken as u64);
         taken
     }
 }

@@ -25,6 +25,11 @@ impl<I: Io> Worker<I> {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
                 self.note_deaths(now);
+                if old.my_weight() != self.snapshots.view.my_weight() {
+                    // Until the peers hear of it they and this node disagree about some Directors.
+                    self.next_hello = now;
+                }
+                self.renew_outers();
                 self.retire(Retired::View(old));
             }
             ToWorker::Routes(routes) => {
@@ -35,6 +40,7 @@ impl<I: Io> Worker<I> {
             ToWorker::Settings(settings) => {
                 let switched_on = settings.aggregation && !self.snapshots.settings.aggregation;
                 let old = std::mem::replace(&mut self.snapshots.settings, settings);
+                self.renew_outers();
                 self.retire(Retired::Settings(old));
                 if switched_on {
                     self.walks.begin(Purpose::Announce { dirty_only: false }, 0);
@@ -105,7 +111,7 @@ impl<I: Io> Worker<I> {
     /// Only the Owner ages a session; a backup waits for its delete, or for its Owner's death and a
     /// fresh minimum time; a claim never lapses under a living Owner.
     fn timer_due(&mut self, slot: Slot, now: NowMs) {
-        let session = *self.shard.table.get(slot);
+        let session = self.shard.table.get(slot);
         if session.expires > now {
             self.shard.wheel.schedule(slot, session.expires);
             return;
@@ -130,7 +136,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn look_again(&mut self, slot: Slot, at: NowMs) {
-        self.shard.table.get_mut(slot).expires = at;
+        self.shard.table.set_expires(slot, at);
         self.shard.wheel.schedule(slot, at);
     }
 
@@ -153,6 +159,8 @@ impl<I: Io> Worker<I> {
         counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
         counters.dirty.set(self.shard.dirty);
         counters.held.set(self.held.len() as u64);
+        counters.forwards_withdrawn.set(self.shard.forwards.withdrawn);
+        counters.view_epoch.set(u64::from(self.snapshots.view.epoch));
         let frames = self.io.frames();
         counters.frames_free.set(frames.free);
         counters.frames_kernel.set(frames.kernel);
@@ -163,7 +171,7 @@ impl<I: Io> Worker<I> {
     /// True when control said stop and nothing is left in the transmit rings (or waiting was enough).
     pub(super) fn may_end(&mut self, now: NowMs) -> bool {
         let Some(since) = self.stopping else { return false };
-        let idle = self.jobs.is_empty() && self.io.frames().hand == 0;
+        let idle = self.io.frames().hand == 0;
         now.since(since) > STOP_MS || (idle && self.handoff.is_empty() && !self.io.flush())
     }
 }

@@ -34,7 +34,7 @@ impl<I: Io> Worker<I> {
 
     /// A record meets one's own: the higher (generation, owner, version) wins.
     fn merge(&mut self, slot: Slot, theirs: Session, now: NowMs) {
-        let known = *self.shard.table.get(slot);
+        let known = self.shard.table.get(slot);
         match known.role {
             Role::Owner if (theirs.generation, theirs.owner) > (known.generation, known.owner) => {
                 self.counters.conflicts_lost.add(1);
@@ -49,7 +49,7 @@ impl<I: Io> Worker<I> {
                 if theirs.is_newer_than(&known) {
                     self.replace_keeping_counts(slot, theirs, &known);
                 } else if theirs.owner == known.owner {
-                    self.shard.table.get_mut(slot).mark = theirs.mark;
+                    self.shard.table.set_mark(slot, theirs.mark);
                 }
             }
         }
@@ -63,7 +63,7 @@ impl<I: Io> Worker<I> {
     /// A Director asks whether a flow it granted still lives here.
     pub(super) fn answer_claim(&mut self, from: NodeId, key: FlowKey, generation: Generation, now: NowMs) {
         let slot = self.shard.table.find(&key);
-        match slot.filter(|&slot| self.shard.table.get(slot).role == Role::Owner) {
+        match slot.filter(|&slot| self.shard.table.role(slot) == Role::Owner) {
             Some(slot) => self.announce(slot, now),
             None => {
                 // If the outbox is full the Director asks again.

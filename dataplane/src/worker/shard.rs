@@ -3,8 +3,9 @@
 use super::Worker;
 use crate::clock::NowMs;
 use crate::decide::{Arrival, Decision};
+use crate::forwards::Forwards;
 use crate::mailbox::FromWorker;
-use crate::session::table::{SessionTable, Slot};
+use crate::session::table::{Progress, SessionTable, Slot};
 use crate::session::wheel::Wheel;
 use crate::session::{Change, Role, Session};
 use crate::verdict::DropReason;
@@ -18,11 +19,18 @@ pub(crate) struct Shard {
     pub(crate) table: SessionTable,
     pub(crate) wheel: Wheel,
     pub(crate) dirty: u64,
+    /// What the XDP program redirects by itself; withdrawn wherever a session ends or moves.
+    pub(crate) forwards: Forwards,
 }
 
 impl Shard {
     pub(crate) fn new(capacity: usize, now: NowMs) -> Self {
-        Self { table: SessionTable::new(capacity), wheel: Wheel::new(capacity, now), dirty: 0 }
+        Self {
+            table: SessionTable::new(capacity),
+            wheel: Wheel::new(capacity, now),
+            dirty: 0,
+            forwards: Forwards::default(),
+        }
     }
 
     pub(crate) fn has_dirty(&self) -> bool {
@@ -33,6 +41,7 @@ impl Shard {
     pub(crate) fn remove(&mut self, slot: Slot) -> Session {
         self.wheel.cancel(slot);
         let session = self.table.remove(slot);
+        self.withdraw_forward(&session.key);
         self.dirty -= u64::from(session.dirty);
         session
     }
@@ -42,7 +51,8 @@ impl Shard {
         self.dirty -= u64::from(self.table.get(slot).dirty);
         self.dirty += u64::from(session.dirty);
         self.wheel.schedule(slot, session.expires);
-        self.table.replace(slot, session);
+        let old = self.table.replace(slot, &session);
+        self.withdraw_forward_if_moved(&old, &session);
     }
 }
 
@@ -76,15 +86,9 @@ impl<I: Io> Worker<I> {
             (Change::None, slot) => (slot, false),
             (Change::Put { session, replicate }, slot) => (Some(self.put(slot, session)?), replicate),
             (Change::Update { state, tcp, expires, timeout_ms, replicate }, Some(slot)) => {
-                let session = self.shard.table.get_mut(slot);
-                session.state = state;
-                session.tcp = tcp;
-                session.expires = expires;
+                let progress = Progress { state, tcp, expires, timeout_ms, replicate };
                 // A shorter idle time must not wait for the timer set for the longer one.
-                let sooner = timeout_ms < session.timeout_ms;
-                session.timeout_ms = timeout_ms;
-                session.version += u32::from(replicate);
-                if sooner {
+                if self.shard.table.progress(slot, &progress) {
                     self.shard.wheel.schedule_no_later(slot, expires);
                 }
                 (Some(slot), replicate)
@@ -96,9 +100,7 @@ impl<I: Io> Worker<I> {
             (Change::Update { .. } | Change::Remove, None) => (None, false),
         };
         if let Some(slot) = slot {
-            let session = self.shard.table.get_mut(slot);
-            session.packets += 1;
-            session.bytes += u64::from(length);
+            self.shard.table.count_packet(slot, length);
             if replicate {
                 self.announce(slot, now);
             }
@@ -107,7 +109,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
-        let was_owner = slot.is_some_and(|slot| self.shard.table.get(slot).role == Role::Owner);
+        let was_owner = slot.is_some_and(|slot| self.shard.table.role(slot) == Role::Owner);
         let slot = match slot {
             Some(slot) => {
                 self.shard.replace(slot, session);
@@ -130,7 +132,7 @@ impl<I: Io> Worker<I> {
             self.counters.sessions_evicted.add(1);
             self.end(victim);
         }
-        let slot = self.shard.table.insert(session).map_err(|_| DropReason::TableFull)?;
+        let slot = self.shard.table.insert(&session).map_err(|_| DropReason::TableFull)?;
         self.shard.wheel.schedule(slot, session.expires);
         Ok(slot)
     }
@@ -151,15 +153,15 @@ impl<I: Io> Worker<I> {
         if !self.replicates() {
             return;
         }
-        let session = self.shard.table.get_mut(slot);
-        let record = Record::of(session, now);
+        let session = self.shard.table.get(slot);
+        let record = Record::of(&session, now);
         let told = self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
         self.shard.dirty += u64::from(!told && !session.dirty);
         self.shard.dirty -= u64::from(told && session.dirty);
         if told && session.dirty {
             self.counters.resent.add(1);
         }
-        session.dirty = !told;
+        self.shard.table.set_dirty(slot, !told);
     }
 
     /// True if there is anybody to replicate to.

@@ -83,7 +83,7 @@ impl<I: Io> Worker<I> {
         let next = (!last).then_some(slots.end);
         let sessions: Vec<Session> = slots
             .filter_map(|index| self.shard.table.occupied(index))
-            .map(|slot| *self.shard.table.get(slot))
+            .map(|slot| self.shard.table.get(slot))
             .filter(|session| !owned_only || session.role == Role::Owner)
             .collect();
         if sessions.is_empty() && !last {

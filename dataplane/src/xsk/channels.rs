@@ -1,10 +1,7 @@
 //! How many receive queues an interface has (`ETHTOOL_GCHANNELS`, include/uapi/linux/ethtool.h).
 
-use std::os::fd::AsRawFd;
+use super::ethtool::{self, Request};
 
-use rustix::net::{AddressFamily, SocketType, socket};
-
-const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// `struct ethtool_channels`.
@@ -22,33 +19,21 @@ struct Channels {
     combined: u32,
 }
 
+// SAFETY: it is the whole `struct ethtool_channels`, and made of numbers only.
+unsafe impl Request for Channels {
+    fn start(&mut self) -> *mut libc::c_char {
+        (&raw mut *self).cast()
+    }
+}
+
 /// Receive queues of `interface` in use now; 1 where the driver does not say. Errors: no such
 /// interface, or no socket could be made.
 pub fn receive_queues(interface: &str) -> std::io::Result<u32> {
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
-    let mut name = [0 as libc::c_char; libc::IFNAMSIZ];
-    let bytes = interface.as_bytes();
-    if bytes.len() >= name.len() {
-        return Err(std::io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, &from) in name.iter_mut().zip(bytes) {
-        *to = from as libc::c_char;
-    }
-    let mut request = libc::ifreq {
-        ifr_name: name,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut channels).cast() },
-    };
-    // SAFETY: `request` is a complete ifreq whose data pointer refers to `channels`, which has the layout
-    // the command expects; both live through the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if result == 0 {
-        return Ok((channels.rx + channels.combined).max(1));
-    }
-    let error = std::io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => Ok(1),
-        _ => Err(error),
+    match ethtool::ask(interface, &mut channels) {
+        Ok(()) => Ok((channels.rx + channels.combined).max(1)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,20 +1,44 @@
 //! The twin of [`super::XskIo`] over plain memory: the whole worker, not a mock of it, runs in tests,
-//! benches and the simulation.
+//! benches and the simulation. Frames have the UMEM's layout and are reused like its frames.
+//!
+//! ```text
+//! frame: | XDP headroom 256 ........ [Layout 24] | packet ...................... 2048
+//! ```
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{FrameCount, Io, Waker};
+use crate::limits::XDP_HEADROOM;
 use crate::wire::flow_hash::FlowHasher;
 use crate::wire::layout::Layout;
 
+/// Bytes of a frame, as in a UMEM of 2048-byte frames.
+const FRAME: usize = 2048;
+
+/// Where a packet starts in its frame.
+const START: usize = XDP_HEADROOM as usize;
+
 /// A packet in plain memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct MemoryFrame {
-    /// The packet, Ethernet header first.
-    pub bytes: Vec<u8>,
-    /// What the XDP program would have written in front of it.
-    pub metadata: [u8; Layout::SIZE],
+    buffer: Box<[u8; FRAME]>,
+    length: usize,
+}
+
+impl MemoryFrame {
+    fn empty() -> Self {
+        Self { buffer: Box::new([0; FRAME]), length: 0 }
+    }
+
+    fn fill(&mut self, bytes: &[u8], metadata: &[u8; Layout::SIZE]) {
+        self.buffer[START - Layout::SIZE..START].copy_from_slice(metadata);
+        self.buffer[START..START + bytes.len()].copy_from_slice(bytes);
+        self.length = bytes.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[START..START + self.length]
+    }
 }
 
 /// What waits to be received and what was sent, shared between a worker and whoever plays the network.
@@ -25,8 +49,11 @@ pub struct Wire {
 
 #[derive(Debug, Default)]
 struct WireState {
-    arriving: VecDeque<MemoryFrame>,
-    sent: VecDeque<(u8, Vec<u8>)>,
+    arriving: Vec<MemoryFrame>,
+    sent: Vec<(u8, MemoryFrame)>,
+    /// Sent earlier, the oldest last.
+    to_take: Vec<(u8, MemoryFrame)>,
+    spare: Vec<MemoryFrame>,
 }
 
 impl Wire {
@@ -42,14 +69,32 @@ impl Wire {
     }
 
     /// Puts a packet with a layout found elsewhere (a tunnel packet).
+    ///
+    /// # Panics
+    /// If the packet does not fit a frame (1792 bytes).
     pub fn arrive_with(&self, bytes: &[u8], layout: &Layout) {
-        let frame = MemoryFrame { bytes: bytes.to_vec(), metadata: layout.to_metadata() };
-        self.state().arriving.push_back(frame);
+        let mut state = self.state();
+        let mut frame = state.spare.pop().unwrap_or_else(MemoryFrame::empty);
+        frame.fill(bytes, &layout.to_metadata());
+        state.arriving.push(frame);
+    }
+
+    /// Gives the oldest packet sent and not yet taken to `look`: interface index and bytes.
+    pub fn take_sent_with<T>(&self, look: impl FnOnce(u8, &[u8]) -> T) -> Option<T> {
+        let mut state = self.state();
+        if state.to_take.is_empty() {
+            let WireState { sent, to_take, .. } = &mut *state;
+            to_take.extend(sent.drain(..).rev());
+        }
+        let (port, frame) = state.to_take.pop()?;
+        let seen = look(port, frame.bytes());
+        state.spare.push(frame);
+        Some(seen)
     }
 
     /// The oldest packet sent and not yet taken: interface index and bytes.
     pub fn take_sent(&self) -> Option<(u8, Vec<u8>)> {
-        self.state().sent.pop_front()
+        self.take_sent_with(|port, bytes| (port, bytes.to_vec()))
     }
 }
 
@@ -59,16 +104,18 @@ pub struct MemoryIo {
     wire: Wire,
     ports: u8,
     free: u64,
+    waiting: Vec<(u8, MemoryFrame)>,
+    stock: Vec<MemoryFrame>,
 }
 
 impl MemoryIo {
     /// Rings of `ports` interfaces over `wire`, with `frames` frames.
     pub fn new(wire: Wire, ports: u8, frames: u64) -> Self {
-        Self { wire, ports, free: frames }
+        Self { wire, ports, free: frames, waiting: Vec::new(), stock: Vec::new() }
     }
 
-    /// Room in front of and behind a packet, as in a 2048-byte UMEM frame.
-    const CAPACITY: usize = 2048 - 256;
+    /// Room for a packet.
+    const CAPACITY: usize = FRAME - START;
 }
 
 impl Io for MemoryIo {
@@ -77,32 +124,41 @@ impl Io for MemoryIo {
     fn receive(&mut self, limit: usize, burst: &mut Vec<MemoryFrame>) {
         let mut state = self.wire.state();
         let count = limit.min(state.arriving.len()).min(self.free as usize);
-        burst.extend(state.arriving.drain(..count));
+        if count == state.arriving.len() {
+            burst.append(&mut state.arriving);
+        } else {
+            burst.extend(state.arriving.drain(..count));
+        }
         self.free -= count as u64;
     }
 
     fn bytes<'a>(&'a self, frame: &'a MemoryFrame) -> &'a [u8] {
-        &frame.bytes
+        frame.bytes()
     }
 
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut MemoryFrame) -> &'a mut [u8] {
-        &mut frame.bytes
+        &mut frame.buffer[START..START + frame.length]
     }
 
-    fn metadata(&self, frame: &MemoryFrame) -> [u8; Layout::SIZE] {
-        frame.metadata
+    #[inline(always)]
+    fn view<'a>(&'a self, frame: &'a MemoryFrame) -> (&'a [u8; Layout::SIZE], &'a [u8]) {
+        let metadata = frame.buffer[START - Layout::SIZE..].first_chunk();
+        (metadata.expect("a frame is longer than its headroom"), frame.bytes())
     }
 
     fn grow_front(&mut self, frame: &mut MemoryFrame, room: usize) -> bool {
-        if frame.bytes.len() + room > Self::CAPACITY {
+        if frame.length + room > Self::CAPACITY {
             return false;
         }
-        frame.bytes.splice(..0, std::iter::repeat_n(0, room));
+        frame.buffer.copy_within(START..START + frame.length, START + room);
+        frame.length += room;
         true
     }
 
     fn shrink_front(&mut self, frame: &mut MemoryFrame, cut: usize) {
-        frame.bytes.drain(..cut.min(frame.bytes.len()));
+        let cut = cut.min(frame.length);
+        frame.buffer.copy_within(START + cut..START + frame.length, START);
+        frame.length -= cut;
     }
 
     fn allocate(&mut self, length: usize) -> Option<MemoryFrame> {
@@ -110,7 +166,10 @@ impl Io for MemoryIo {
             return None;
         }
         self.free -= 1;
-        Some(MemoryFrame { bytes: vec![0; length], metadata: [0; Layout::SIZE] })
+        let mut frame = self.stock.pop().unwrap_or_else(MemoryFrame::empty);
+        frame.buffer[START..START + length].fill(0);
+        frame.length = length;
+        Some(frame)
     }
 
     fn can_send(&self, port: u8) -> bool {
@@ -121,16 +180,22 @@ impl Io for MemoryIo {
         if port >= self.ports {
             return Err(frame);
         }
-        self.wire.state().sent.push_back((port, frame.bytes));
+        self.waiting.push((port, frame));
         self.free += 1;
         Ok(())
     }
 
-    fn recycle(&mut self, _frame: MemoryFrame) {
+    fn recycle(&mut self, frame: MemoryFrame) {
+        self.stock.push(frame);
         self.free += 1;
     }
 
     fn flush(&mut self) -> bool {
+        if !self.waiting.is_empty() || !self.stock.is_empty() {
+            let mut state = self.wire.state();
+            state.sent.append(&mut self.waiting);
+            state.spare.append(&mut self.stock);
+        }
         false
     }
 

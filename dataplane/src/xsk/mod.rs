@@ -3,16 +3,28 @@
 #![allow(unsafe_code)]
 
 mod channels;
+mod ethtool;
 mod frame_pool;
 mod memory;
 mod open;
+mod options;
+mod probe;
+mod registration;
+mod rss;
+mod schedule;
 mod sockets;
+mod umem;
 mod waker;
 
 pub use channels::receive_queues;
 pub use frame_pool::Depot;
 pub use memory::{MemoryFrame, MemoryIo, Wire};
-pub use open::{FrameDepot, OpenError, Opened, PortPlan, Registration, RingStatistics, SocketsPlan, open};
+pub use open::{FrameDepot, OpenError, Opened, PortPlan, SocketsPlan, open};
+pub use options::{BusyPoll, SocketOptions, busy_poll};
+pub use probe::{PROBE_FOR, probe};
+pub use registration::{Registration, RingStatistics};
+pub use rss::{Rss, RssSetting, restore_rss, rss, symmetric_rss};
+pub use schedule::{FIFO_PRIORITY, Policy, WATCHDOG_PRIORITY, policy, set_policy, thread_id};
 pub use sockets::{Frame, XskIo};
 pub use waker::Waker;
 
@@ -46,8 +58,8 @@ pub trait Io {
     /// The packet, to be rewritten.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Self::Frame) -> &'a mut [u8];
 
-    /// What the XDP program found out about the packet.
-    fn metadata(&self, frame: &Self::Frame) -> [u8; Layout::SIZE];
+    /// What the XDP program found out about a received packet, and the packet.
+    fn view<'a>(&'a self, frame: &'a Self::Frame) -> (&'a [u8; Layout::SIZE], &'a [u8]);
 
     /// Opens `room` bytes in front of the packet; false (and nothing changed) if the frame is too small.
     fn grow_front(&mut self, frame: &mut Self::Frame, room: usize) -> bool;

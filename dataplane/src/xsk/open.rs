@@ -1,15 +1,17 @@
 //! Opening: one UMEM for the process, one socket per (interface, queue), shared out to the workers.
 
 use std::ffi::CString;
-use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::{FrameDesc, Socket, Umem};
 
 use super::frame_pool::Depot;
+use super::options::SocketOptions;
+use super::registration::Registration;
 use super::sockets::{Ring, XskIo};
+use super::umem::{PacketMemory, create_umem};
+use crate::tuning::HugePages;
 
 /// One interface to open.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct PortPlan {
     pub interface: String,
     /// Receive queues; queue q is served by worker q modulo workers.
     pub queues: u32,
+    /// Insist on copy mode.
+    pub copy_only: bool,
 }
 
 /// What to open.
@@ -37,8 +41,10 @@ pub struct SocketsPlan {
     pub frame_size: u32,
     /// Insist on zero-copy (bind fails where the driver has none).
     pub zero_copy_only: bool,
-    /// Insist on copy mode.
-    pub copy_only: bool,
+    /// Where the memory of the frames comes from.
+    pub huge_pages: HugePages,
+    /// What is set on every socket.
+    pub options: SocketOptions,
 }
 
 /// Why the rings could not be opened.
@@ -64,6 +70,31 @@ pub enum OpenError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The memory for frames cannot be had in huge pages.
+    #[error(
+        "--huge-pages on: {bytes} bytes of packet memory cannot be had in huge pages ({source}): {} pages of 2 MiB must be free; run `sysctl vm.nr_hugepages=N` with enough of them, or use --huge-pages auto",
+        bytes / super::umem::HUGE_PAGE
+    )]
+    HugePages {
+        /// Bytes asked for.
+        bytes: u64,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// An option of a socket was refused.
+    #[error("{option} cannot be set on queue {queue} of {interface}: {source}; {remedy}")]
+    Option {
+        /// The flag.
+        option: &'static str,
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: std::io::Error,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// A queue cannot be bound.
     #[error("queue {queue} of {interface} cannot be opened for AF_XDP: {reason}")]
     Bind {
@@ -76,51 +107,6 @@ pub enum OpenError {
     },
 }
 
-/// What the kernel counts for a socket (`XDP_STATISTICS`).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RingStatistics {
-    /// Dropped for other reasons (frame too small, no memory).
-    pub rx_dropped: u64,
-    /// Dropped because the receive ring was full.
-    pub rx_ring_full: u64,
-    /// Dropped because no free frame was in the fill ring.
-    pub fill_ring_empty: u64,
-    /// Descriptors refused on sending.
-    pub tx_invalid: u64,
-}
-
-/// An opened socket, to be registered with the XDP program.
-#[derive(Clone, Copy, Debug)]
-pub struct Registration {
-    /// Interface index of the plan.
-    pub port: u8,
-    /// Its queue.
-    pub queue: u32,
-    /// The socket.
-    pub fd: RawFd,
-    /// True if the kernel bound it without copying.
-    pub zero_copy: bool,
-}
-
-impl Registration {
-    /// What the kernel counted for this socket; zeros once it is closed.
-    pub fn statistics(&self) -> RingStatistics {
-        let mut counted = [0u64; 6];
-        let mut length = size_of_val(&counted) as libc::socklen_t;
-        // SAFETY: `counted` has the six u64 of `struct xdp_statistics` and lives through the call. If the
-        // descriptor has been closed or reused meanwhile the call fails or is refused by the other kind
-        // of socket, and nothing is written.
-        let result = unsafe {
-            libc::getsockopt(self.fd, SOL_XDP, XDP_STATISTICS, counted.as_mut_ptr().cast(), &raw mut length)
-        };
-        if result != 0 {
-            return RingStatistics::default();
-        }
-        let [rx_dropped, _, tx_invalid, rx_ring_full, fill_ring_empty, _] = counted;
-        RingStatistics { rx_dropped, rx_ring_full, fill_ring_empty, tx_invalid }
-    }
-}
-
 /// All rings of a node, shared out to its workers.
 #[derive(Debug)]
 pub struct Opened {
@@ -130,6 +116,12 @@ pub struct Opened {
     pub registrations: Vec<Registration>,
     /// The common depot of free frames.
     pub depot: FrameDepot,
+    /// Frames in the UMEM; more than were planned where huge pages are to be filled.
+    pub frames: u32,
+    /// The frames lie in huge pages.
+    pub huge_pages: bool,
+    /// What was planned and could not be had, as sentences.
+    pub warnings: Vec<String>,
 }
 
 /// The depot of free AF_XDP frames.
@@ -137,28 +129,31 @@ pub type FrameDepot = Depot<FrameDesc>;
 
 /// Opens every queue of every interface. Call it before the XDP program redirects to them.
 pub fn open(plan: &SocketsPlan) -> Result<Opened, OpenError> {
-    let (umem, mut free) = create_umem(plan)?;
-    let config = socket_config(plan)?;
-    let depot = Depot::new(free.len());
+    let PacketMemory { umem, mut free, huge_pages, mut warnings } = create_umem(plan)?;
+    let frames = free.len();
+    let depot = Depot::new(frames);
     let mut rings: Vec<Vec<Ring>> = (0..plan.workers).map(|_| Vec::new()).collect();
     let mut registrations = Vec::new();
     for port in &plan.ports {
+        let config = socket_config(plan, port)?;
         for queue in 0..port.queues {
-            let ring = open_ring(&umem, config, port, queue, plan.ring_size)?;
-            let fd = ring.socket();
-            registrations.push(Registration { port: port.port, queue, fd, zero_copy: is_zero_copy(fd) });
+            let ring = open_ring(&umem, config, port, queue, plan)?;
+            let missing = plan.options.set(ring.socket(), &port.interface, queue)?;
+            warnings.extend(missing.filter(|sentence| !warnings.contains(sentence)));
+            registrations.push(Registration::new(port.port, queue, ring.socket()));
             rings[queue as usize % plan.workers].push(ring);
         }
     }
-    let share = free.len() / plan.workers;
+    let share = frames / plan.workers;
     let workers = rings
         .into_iter()
         .map(|rings| {
             let stock = free.split_off(free.len() - share.min(free.len()));
-            XskIo::new(umem.clone(), rings, stock, depot.clone(), plan)
+            XskIo::new(umem.clone(), rings, stock, depot.clone(), plan, frames)
         })
         .collect::<Vec<_>>();
-    let mut opened = Opened { workers, registrations, depot };
+    let frames = frames as u32;
+    let mut opened = Opened { workers, registrations, depot, frames, huge_pages, warnings };
     // What integer division left over belongs to the first worker.
     for rest in free {
         opened.workers[0].stock_up(rest);
@@ -169,49 +164,39 @@ pub fn open(plan: &SocketsPlan) -> Result<Opened, OpenError> {
     Ok(opened)
 }
 
-fn create_umem(plan: &SocketsPlan) -> Result<(Umem, Vec<FrameDesc>), OpenError> {
-    let sizes = || OpenError::Sizes { ring_size: plan.ring_size, frame_size: plan.frame_size };
-    let queue = QueueSize::new(plan.ring_size).map_err(|_| sizes())?;
-    let config = UmemConfig::builder()
-        .frame_size(FrameSize::new(plan.frame_size).map_err(|_| sizes())?)
-        .fill_queue_size(queue)
-        .comp_queue_size(queue)
-        .build()
-        .map_err(|_| sizes())?;
-    let frames = NonZeroU32::new(plan.frames).ok_or_else(sizes)?;
-    Umem::new(config, frames, false).map_err(|error| OpenError::Memory {
-        bytes: u64::from(plan.frames) * u64::from(plan.frame_size),
-        source: cause(&error).unwrap_or_else(|| std::io::Error::other(error.to_string())),
-    })
-}
-
-fn socket_config(plan: &SocketsPlan) -> Result<SocketConfig, OpenError> {
-    let queue = QueueSize::new(plan.ring_size)
-        .map_err(|_| OpenError::Sizes { ring_size: plan.ring_size, frame_size: plan.frame_size })?;
-    let mut flags = BindFlags::XDP_USE_NEED_WAKEUP;
-    if plan.zero_copy_only {
+fn bind_flags(plan: &SocketsPlan, port: &PortPlan) -> BindFlags {
+    let mut flags = BindFlags::empty();
+    if plan.options.need_wakeup {
+        flags |= BindFlags::XDP_USE_NEED_WAKEUP;
+    }
+    if port.copy_only {
+        flags |= BindFlags::XDP_COPY;
+    } else if plan.zero_copy_only {
         flags |= BindFlags::XDP_ZEROCOPY;
     }
-    if plan.copy_only {
-        flags |= BindFlags::XDP_COPY;
-    }
+    flags
+}
+
+fn socket_config(plan: &SocketsPlan, port: &PortPlan) -> Result<SocketConfig, OpenError> {
+    let queue = QueueSize::new(plan.ring_size)
+        .map_err(|_| OpenError::Sizes { ring_size: plan.ring_size, frame_size: plan.frame_size })?;
     Ok(SocketConfig::builder()
         .rx_queue_size(queue)
         .tx_queue_size(queue)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(flags)
+        .bind_flags(bind_flags(plan, port))
         .build())
 }
 
-/// How long a queue that a just ended process still holds is waited for.
-const BUSY_FOR: Duration = Duration::from_secs(2);
+/// How long a queue or huge page that a just ended process still holds is waited for.
+pub(super) const BUSY_FOR: Duration = Duration::from_secs(2);
 
 fn open_ring(
     umem: &Umem,
     config: SocketConfig,
     port: &PortPlan,
     queue: u32,
-    ring_size: u32,
+    plan: &SocketsPlan,
 ) -> Result<Ring, OpenError> {
     let refuse = |reason: String| OpenError::Bind { interface: port.interface.clone(), queue, reason };
     let name =
@@ -236,11 +221,11 @@ fn open_ring(
     };
     let (fill, completion) =
         rings.ok_or_else(|| refuse("its fill ring is already in use by this process".into()))?;
-    raise_transmit_budget(rx.fd().as_raw_fd());
-    Ok(Ring::new(port.port, (rx, tx), (fill, completion), ring_size))
+    let busy_polls = plan.options.busy_poll_usecs > 0;
+    Ok(Ring::new(port.port, (rx, tx), (fill, completion), plan.ring_size, busy_polls))
 }
 
-fn cause(error: &dyn std::error::Error) -> Option<std::io::Error> {
+pub(super) fn cause(error: &dyn std::error::Error) -> Option<std::io::Error> {
     let source = error.source()?.downcast_ref::<std::io::Error>()?;
     source.raw_os_error().map(std::io::Error::from_raw_os_error)
 }
@@ -263,39 +248,31 @@ fn explain(code: Option<i32>, text: &str) -> String {
     }
 }
 
-const SOL_XDP: libc::c_int = 283;
-/// `XDP_STATISTICS` of include/uapi/linux/if_xdp.h.
-const XDP_STATISTICS: libc::c_int = 7;
-/// `XDP_OPTIONS` of include/uapi/linux/if_xdp.h.
-const XDP_OPTIONS: libc::c_int = 8;
-/// `XDP_OPTIONS_ZEROCOPY` of include/uapi/linux/if_xdp.h.
-const XDP_OPTIONS_ZEROCOPY: u32 = 1;
-/// `XDP_MAX_TX_SKB_BUDGET` of include/uapi/linux/if_xdp.h (since 6.18): packets per wakeup in copy mode.
-const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-/// Packets sent per wakeup in copy mode; the kernel's default is 32.
-const TRANSMIT_BUDGET: u32 = 256;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn is_zero_copy(fd: RawFd) -> bool {
-    let mut options = 0u32;
-    let mut length = size_of::<u32>() as libc::socklen_t;
-    // SAFETY: `options` and `length` live through the call and `length` is the size of `options`;
-    // `fd` is a socket this process just opened.
-    let result =
-        unsafe { libc::getsockopt(fd, SOL_XDP, XDP_OPTIONS, (&raw mut options).cast(), &raw mut length) };
-    result == 0 && options & XDP_OPTIONS_ZEROCOPY != 0
-}
-
-/// Older kernels refuse the option; then a wakeup sends 32 packets and `flush` wakes more often.
-fn raise_transmit_budget(fd: RawFd) {
-    let budget = TRANSMIT_BUDGET;
-    // SAFETY: `budget` lives through the call and its size is given.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            SOL_XDP,
-            XDP_MAX_TX_SKB_BUDGET,
-            (&raw const budget).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        );
+    #[test]
+    fn bind_flags_say_what_was_planned() {
+        let port = |copy_only| PortPlan { port: 0, interface: "eth0".into(), queues: 1, copy_only };
+        let flags = |zero_copy_only, need_wakeup, copy_only| {
+            let options = SocketOptions { need_wakeup, ..SocketOptions::default() };
+            let plan = SocketsPlan {
+                ports: Vec::new(),
+                workers: 1,
+                ring_size: 64,
+                frames: 256,
+                frame_size: 2048,
+                zero_copy_only,
+                huge_pages: HugePages::Off,
+                options,
+            };
+            bind_flags(&plan, &port(copy_only)).bits()
+        };
+        let (wakeup, zero_copy) = (BindFlags::XDP_USE_NEED_WAKEUP, BindFlags::XDP_ZEROCOPY);
+        assert_eq!(flags(false, true, false), wakeup.bits());
+        assert_eq!(flags(false, false, false), 0);
+        assert_eq!(flags(true, true, false), (wakeup | zero_copy).bits());
+        assert_eq!(flags(true, false, true), BindFlags::XDP_COPY.bits());
     }
 }

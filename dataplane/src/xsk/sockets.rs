@@ -28,6 +28,7 @@ pub(super) struct Ring {
     waiting: Vec<FrameDesc>,
     in_receive: usize,
     in_transmit: usize,
+    busy_polls: bool,
 }
 
 impl Ring {
@@ -42,9 +43,10 @@ impl Ring {
         (rx, tx): (RxQueue, TxQueue),
         (fill, completion): (FillQueue, CompQueue),
         ring_size: u32,
+        busy_polls: bool,
     ) -> Self {
         let waiting = Vec::with_capacity(ring_size as usize);
-        Self { port, rx, tx, fill, completion, waiting, in_receive: 0, in_transmit: 0 }
+        Self { port, rx, tx, fill, completion, waiting, in_receive: 0, in_transmit: 0, busy_polls }
     }
 }
 
@@ -71,18 +73,19 @@ impl XskIo {
         free: Vec<FrameDesc>,
         depot: Depot<FrameDesc>,
         plan: &SocketsPlan,
+        frames: usize,
     ) -> Self {
         let mut ring_of_port = vec![None; crate::limits::MAX_PORTS];
         for (index, ring) in rings.iter().enumerate() {
             ring_of_port[usize::from(ring.port)].get_or_insert(index as u8);
         }
         let ring_size = plan.ring_size as usize;
-        let high_water = (plan.frames as usize / plan.workers).max(ring_size);
+        let high_water = (frames / plan.workers).max(ring_size);
         Self {
             umem,
             rings,
             ring_of_port,
-            stock: Stock::new(free, high_water, depot, plan.frames as usize),
+            stock: Stock::new(free, high_water, depot, frames),
             ring_size,
             scratch: vec![FrameDesc::default(); ring_size],
         }
@@ -101,6 +104,16 @@ impl XskIo {
             ring.in_receive += produced;
             self.stock.gave(produced);
         }
+    }
+
+    /// Interface index, queued and not completed frames of each ring, for [`super::probe`].
+    pub(super) fn in_transmit(&self) -> impl Iterator<Item = (u8, usize)> + '_ {
+        self.rings.iter().map(|ring| (ring.port, ring.waiting.len() + ring.in_transmit))
+    }
+
+    /// Queues a frame on the ring at `index`, whichever others its interface has.
+    pub(super) fn send_on(&mut self, index: usize, frame: Frame) {
+        self.rings[index].waiting.push(frame.0);
     }
 
     /// Takes a frame that is left over when frames are shared out.
@@ -153,6 +166,9 @@ impl Io for XskIo {
             // SAFETY: descriptors in `scratch` are overwritten with frames the kernel has given to us.
             let count = unsafe { ring.rx.consume(&mut self.scratch[..limit]) };
             ring.in_receive -= count;
+            if count == 0 && (ring.busy_polls || ring.fill.needs_wakeup()) {
+                super::options::run_receive(ring.socket());
+            }
             burst.extend(self.scratch[..count].iter().map(|&frame| Frame(frame)));
         }
     }
@@ -173,14 +189,16 @@ impl Io for XskIo {
         }
     }
 
-    fn metadata(&self, frame: &Frame) -> [u8; Layout::SIZE] {
-        let packet = self.bytes(frame).as_ptr().expose_provenance();
+    #[inline(always)]
+    fn view<'a>(&'a self, frame: &'a Frame) -> (&'a [u8; Layout::SIZE], &'a [u8]) {
+        let bytes = self.bytes(frame);
+        let metadata = bytes.as_ptr().expose_provenance() - Layout::SIZE;
         // SAFETY: a received packet starts at least XDP_PACKET_HEADROOM (256) bytes into its chunk, and
         // the kernel copies the metadata directly in front of it, so these bytes lie in the same chunk
-        // of the mapping. The mapping was made by mmap outside of Rust's allocations.
-        unsafe {
-            std::ptr::with_exposed_provenance::<[u8; Layout::SIZE]>(packet - Layout::SIZE).read_unaligned()
-        }
+        // of the mapping, which the token keeps from everybody else as it does the packet. The mapping
+        // was made by mmap outside of Rust's allocations; bytes need no alignment.
+        let metadata = unsafe { &*std::ptr::with_exposed_provenance::<[u8; Layout::SIZE]>(metadata) };
+        (metadata, bytes)
     }
 
     fn grow_front(&mut self, frame: &mut Frame, room: usize) -> bool {

@@ -16,6 +16,7 @@ use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::session::Session;
 use samepath_dataplane::settings::{Settings, TcpPickup};
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::layout::Layout;
@@ -50,6 +51,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub now: NowMs,
     pub crossings: Vec<Crossing>,
+    /// Tunnel packets but Hello, as they crossed.
+    pub tunnelled: Vec<Vec<u8>>,
     /// Packets that left by a data interface: (node, port, bytes).
     pub delivered: Vec<(u16, u8, Vec<u8>)>,
     pub replication: bool,
@@ -123,7 +126,7 @@ pub fn lone_settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
-        tunnel_key: TunnelKey([9; 16]),
+        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -139,6 +142,15 @@ const SEED: u64 = 5;
 
 impl Core {
     pub fn pair(wakers: &[Arc<Waker>; 2], sends: [bool; 2], settings: &Settings) -> [Self; 2] {
+        Self::tuned_pair(wakers, sends, settings, Tuning::default())
+    }
+
+    pub fn tuned_pair(
+        wakers: &[Arc<Waker>; 2],
+        sends: [bool; 2],
+        settings: &Settings,
+        tuning: Tuning,
+    ) -> [Self; 2] {
         let mut ends = Handoff::mesh(wakers).into_iter();
         [0, 1].map(|index| {
             let wire = Wire::default();
@@ -157,6 +169,7 @@ impl Core {
                 handoff: ends.next().unwrap(),
                 mailbox: Mailbox::default(),
                 counters: counters.clone(),
+                tuning,
                 now: NowMs(10_000),
             });
             Self { worker, wire, counters, sent: Vec::new() }
@@ -213,9 +226,16 @@ impl Node {
             handoff: handoff.remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
+            tuning: Tuning::default(),
             now,
         });
         Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
+    }
+
+    fn without_fast_path(&mut self) {
+        let id = self.id;
+        let spare = Node::new(id, &lone_settings(), NowMs(0)).worker;
+        self.worker = std::mem::replace(&mut self.worker, spare).without_fast_path();
     }
 
     pub fn tell(&self, message: ToWorker) {
@@ -234,6 +254,7 @@ impl Cluster {
             nodes: (1..=3).map(|id| Node::new(id, &settings, now)).collect(),
             now,
             crossings: Vec::new(),
+            tunnelled: Vec::new(),
             delivered: Vec::new(),
             replication: true,
             settings,
@@ -248,6 +269,14 @@ impl Cluster {
 
     pub fn node(&self, id: u16) -> &Node {
         &self.nodes[usize::from(id) - 1]
+    }
+
+    /// Every packet goes the long way from now on.
+    pub fn without_fast_path(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.without_fast_path();
+        }
+        self
     }
 
     /// A packet arrives on a data interface.
@@ -302,6 +331,7 @@ impl Cluster {
             return;
         }
         self.crossings.push(Crossing { from, to, kind: received.option.kind });
+        self.tunnelled.push(bytes.clone());
         if !self.live.contains(&to) {
             return;
         }
@@ -356,6 +386,10 @@ impl Cluster {
             node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
         }
         self.settle();
+    }
+
+    pub fn lives(&self, node: u16) -> bool {
+        self.live.contains(&node)
     }
 
     pub fn set_aggregation(&mut self, aggregation: bool) {

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use super::plan::{
     self, CLIENTS, CLUSTER, CLUSTER_MTU, End, FIRST_HOST, Family, NODE, NODES, ROUTER, SERVERS,
 };
-use super::{Namespaces, Shape};
+use super::{Forwarder, Namespaces, Shape};
 use crate::netns::Namespace;
 use crate::program;
 
@@ -56,6 +56,9 @@ pub(super) fn build(prefix: &str, shape: &Shape) -> Result<Namespaces> {
         namespaces.node(number).ip(&node(number))?;
     }
     for_each_at_once(&namespaces.interfaces(), |(namespace, interface)| plain_frames(namespace, interface))?;
+    if shape.forwarder == Forwarder::Xdp {
+        takes_redirected_frames(&namespaces.switch, true)?;
+    }
     Ok(namespaces)
 }
 
@@ -172,6 +175,17 @@ fn plain_frames(namespace: &Namespace, interface: &str) -> Result<()> {
     command.args(["-K", interface]);
     command.args(["tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
     program::run(&mut command).map(drop)
+}
+
+/// A veth sends what XDP redirects to it only while its other end has an XDP program or GRO: the latter for the
+/// switch's ports, or not.
+pub(super) fn takes_redirected_frames(switch: &Namespace, yes: bool) -> Result<()> {
+    for number in 1..=NODES {
+        let mut command = switch.command("ethtool");
+        command.args(["-K", &format!("n{number}"), "gro", if yes { "on" } else { "off" }]);
+        program::run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// Runs `work` for all items at once and gives the first error.

@@ -34,6 +34,7 @@ impl Bed {
     ///
     /// - frames in kernel + in hand + free = total, none held;
     /// - packets taken from the rings = packets sent + packets dropped by reason;
+    /// - packets sent to their Owner = verdicts of workers + frames the XDP program redirected;
     /// - frames the XDP program steered = packets taken from the rings + Hello messages + what the rings refused;
     /// - frames the kernel received = the XDP program's outcomes.
     ///
@@ -47,6 +48,13 @@ impl Bed {
             account.balance(before_start)?;
             Ok(true)
         })
+    }
+
+    /// True if a node's workers have taken every frame from their receive rings. A worker that does not get
+    /// a core for a while falls behind; who sends much asks this in between, or a ring overflows.
+    pub fn rings_are_empty(&self, number: u8) -> Result<bool> {
+        let stats: Stats = self.cli(number)?.ask("stats")?;
+        Ok(stats.steered() == stats.taken_or_refused())
     }
 
     /// [`Bed::conservation`] of every running node.
@@ -127,13 +135,20 @@ impl Account {
             stats.tx,
             stats.drops.iter().filter(|(_, count)| **count > 0).collect::<Vec<_>>()
         );
-        let steered = stats.xdp_outcome("steered") + stats.xdp_outcome("steered_tunnel");
-        let rings = &stats.rings;
         ensure!(
-            steered == stats.rx + stats.hello.rx + rings.rx_dropped + rings.rx_ring_full,
-            "steered {steered} frames, but rx {} + hello {} + {rings:?}",
+            stats.steered() == stats.taken_or_refused(),
+            "steered {} frames, but rx {} + hello {} + {:?}",
+            stats.steered(),
             stats.rx,
-            stats.hello.rx
+            stats.hello.rx,
+            stats.rings
+        );
+        let by_workers = stats.verdicts.get("redirect").copied().unwrap_or(0);
+        let by_xdp = stats.xdp_outcome("redirected");
+        ensure!(
+            stats.tunnel.redirect_tx == by_workers + by_xdp && stats.tunnel.redirect_tx_xdp == by_xdp,
+            "redirected by workers {by_workers}, by XDP {by_xdp}, but {:?}",
+            stats.tunnel
         );
         let outcomes: u64 = stats.xdp.values().sum();
         let received = self.interfaces_rx.saturating_sub(before_start);

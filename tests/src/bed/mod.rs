@@ -32,11 +32,41 @@ pub struct Shape {
     pub workers: u32,
     /// IP version of the cluster link's tunnel and control connections.
     pub cluster_family: plan::Family,
+    /// `--forwarder` of every node; with `xdp` the cluster switch takes redirected frames.
+    pub forwarder: Forwarder,
+}
+
+/// Who tunnels packets of established flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forwarder {
+    /// The XDP program.
+    Xdp,
+    /// The workers.
+    Worker,
+}
+
+impl Forwarder {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Xdp, Self::Worker];
+
+    /// The value of `--forwarder`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { queues: 1, addresses: 16, workers: 1, cluster_family: plan::Family::V4 }
+        Self {
+            queues: 1,
+            addresses: 16,
+            workers: 1,
+            cluster_family: plan::Family::V4,
+            forwarder: Forwarder::Worker,
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl Bed {
         flag("--keys", self.keys.clone().into());
         flag("--workers", self.shape.workers.to_string().into());
         flag("--xdp-mode", "native".into());
+        flag("--forwarder", self.shape.forwarder.name().into());
         flag("--control-socket", self.socket(number).into());
         flags.extend(extra.iter().map(Into::into));
         flags
@@ -93,16 +94,19 @@ impl Bed {
         self.wait_members(NODES)
     }
 
-    /// Waits until every running node counts `count` live members.
+    /// Waits until every running node counts `count` live members, all of them agree on who directs how
+    /// many buckets, and their workers use that view. Before that two nodes may name different Directors,
+    /// and flows that begin then may be granted twice.
     pub fn wait_members(&self, count: u8) -> Result<()> {
-        for number in self.running() {
-            wait::until_true(&format!("node {number} sees {count} members"), MEMBERS, || {
-                let live = self.live_members(number)?;
-                ensure!(live.len() == usize::from(count), "it sees {live:?}");
-                Ok(true)
-            })?;
-        }
-        Ok(())
+        wait::until_true(&format!("all nodes agree on {count} members"), MEMBERS, || {
+            let views = self.running().into_iter().map(|number| self.adopted_view(number));
+            let views: Vec<_> = views.collect::<Result<_>>()?;
+            ensure!(
+                views.iter().all(|view| view.len() == usize::from(count) && *view == views[0]),
+                "live nodes and their buckets, as each node has them: {views:?}"
+            );
+            Ok(true)
+        })
     }
 
     /// Starts `samepath run` in a node's namespace without taking charge, for tests that expect it to fail.
@@ -217,13 +221,15 @@ impl Bed {
         opened.with_context(|| format!("node {number} never became ready"))
     }
 
-    fn live_members(&self, number: u8) -> Result<Vec<u64>> {
+    /// Live nodes with their buckets, as a node's workers have them.
+    fn adopted_view(&self, number: u8) -> Result<Vec<(u64, u64)>> {
         let answer = self.members(number)?;
+        ensure!(answer["adopted"] == Value::Bool(true), "node {number}'s workers use an older view");
         let members = answer["members"].as_array().context("no members in the answer")?;
         Ok(members
             .iter()
             .filter(|member| member["live"] == Value::Bool(true))
-            .filter_map(|member| member["node"].as_u64())
+            .filter_map(|member| Some((member["node"].as_u64()?, member["buckets"].as_u64()?)))
             .collect())
     }
 

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Bed;
 use super::plan::{self, CLIENTS, Family, NODE, NODES, SERVERS};
+use super::{Bed, build};
 
 impl Bed {
     /// Packets towards the server pass this node from now on.
@@ -14,6 +14,11 @@ impl Bed {
     /// Packets towards the client pass this node from now on.
     pub fn return_via(&self, node: u8) -> Result<()> {
         self.router_b().ip(&route(CLIENTS, plan::outside, &[node]))
+    }
+
+    /// Whether the cluster switch's ports take frames that XDP redirects to them, from now on.
+    pub fn take_redirected_frames(&self, yes: bool) -> Result<()> {
+        build::takes_redirected_frames(self.switch(), yes)
     }
 
     /// Packets towards the server spread over all nodes from now on, by addresses and ports (ECMP).

@@ -16,7 +16,7 @@ use crate::netns::Namespace;
 use crate::raw_port::RawPort;
 use crate::{link, wait};
 
-/// Flows whose packets are sent before the nodes' interfaces are asked whether all arrived: small enough
+/// Flows whose packets are sent before the nodes are asked whether all arrived and were taken: small enough
 /// for the 256 entries of a veth's ring.
 const CHUNK: usize = 64;
 
@@ -49,11 +49,19 @@ pub fn inject(bed: &Bed, count: usize) -> Result<()> {
         send_at_once(chunk, &router_a[0], other)?;
         wait::until_true("the packets of a chunk arrive", Duration::from_secs(10), || {
             let now = received(bed, &aims)?;
-            Ok(now.iter().zip(&before).all(|(now, before)| now - before >= chunk.len() as u64))
+            Ok(now.iter().zip(&before).all(|(now, before)| now - before >= chunk.len() as u64)
+                && bed.rings_are_empty(aims[0].0)?
+                && bed.rings_are_empty(aims[1].0)?)
         })?;
     }
-    let lost = dropped(bed, &places)? - dropped_before;
-    ensure!(lost == 0, "the test's own links lost {lost} frames: the test proves nothing");
+    let mut lost = dropped(bed, &places)?;
+    for (place, before) in lost.iter_mut().zip(dropped_before) {
+        place.1 -= before.1;
+    }
+    ensure!(
+        lost.iter().all(|(_, frames)| *frames == 0),
+        "the test's own links lost frames, so it proves nothing: {lost:?}"
+    );
     wait::until_true("every flow has exactly one Owner", Duration::from_secs(20), || {
         one_owner_each(bed, &flows).map(|()| true)
     })
@@ -179,16 +187,19 @@ fn received(bed: &Bed, places: &[(u8, &str)]) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// Frames lost on the way to the nodes: at either end of the links.
-fn dropped(bed: &Bed, places: &[(u8, &str)]) -> Result<u64> {
-    let lost = |namespace: &Namespace, interface: &str| -> Result<u64> {
+/// Frames lost on the way to the nodes, at either end of each link.
+fn dropped(bed: &Bed, places: &[(u8, &str)]) -> Result<Vec<(String, u64)>> {
+    let mut all = Vec::new();
+    let mut lost = |namespace: &Namespace, interface: &str| -> Result<()> {
         let counters = link::counters(namespace, interface)?;
-        Ok(counters.rx_dropped + counters.tx_dropped)
+        all.push((format!("{} {interface} receiving", namespace.name()), counters.rx_dropped));
+        all.push((format!("{} {interface} sending", namespace.name()), counters.tx_dropped));
+        Ok(())
     };
-    let mut all = 0;
     for &(node, port) in places {
         let router = if port == "inside" { bed.router_a() } else { bed.router_b() };
-        all += lost(bed.node_namespace(node), port)? + lost(router, &format!("n{node}"))?;
+        lost(bed.node_namespace(node), port)?;
+        lost(router, &format!("n{node}"))?;
     }
     Ok(all)
 }

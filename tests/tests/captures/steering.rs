@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use samepath_bpf::{Action, OnCrash, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
+use samepath_bpf::{Action, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId};
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
@@ -124,7 +124,7 @@ impl Twins {
 }
 
 fn load(role: PortRole) -> Result<Steering> {
-    let mut steering = Steering::load(&SteeringConfig { seed: SEED, on_crash: OnCrash::Closed })?;
+    let mut steering = Steering::load(&SteeringConfig { seed: SEED, ..Default::default() })?;
     let ifname = "lo".into();
     steering.set_port(&PortConfig { index: PORT, ifname, ifindex: IFINDEX, mac: MAC, role })?;
     Ok(steering)
@@ -143,6 +143,6 @@ const OPTION: TunnelOption = TunnelOption {
 
 /// The program does not look at the tag, so any flow will do.
 fn emit(outer: &mut [u8], inner_len: usize, ends: &TunnelEnds) {
-    let (key, flow) = (TunnelKey([0; 16]), FlowKey::default());
+    let (key, flow) = (TunnelKey::new([0; 16]), FlowKey::default());
     tunnel::emit(outer, inner_len, ends, 7, &OPTION, &key, &flow, Direction::LoToHi, 0);
 }

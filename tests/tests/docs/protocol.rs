@@ -90,7 +90,7 @@ fn tunnel_vector() {
         sender: NodeId(0x0d0e),
     };
     let mut outer = vec![0; tunnel::overhead(&ends.destination)];
-    tunnel::emit(&mut outer, 74, &ends, 0xab_cdef, &option, &TunnelKey(KEY), &key, direction, 0);
+    tunnel::emit(&mut outer, 74, &ends, 0xab_cdef, &option, &TunnelKey::new(KEY), &key, direction, 0);
     let line = page.block("vectors:tunnel").lines().find_map(|line| line.strip_prefix("option")).unwrap();
     assert_eq!(outer[50..], bytes_of(line));
     assert_eq!(direction as u8, 0);

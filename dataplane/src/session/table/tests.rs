@@ -5,9 +5,37 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::proto;
+use crate::flow::{FlowKey, key_bytes, proto};
 use crate::session::record::State;
-use crate::session::samples::{key, session_in};
+use crate::session::samples::{key as ipv4, session_in as ipv4_session};
+use crate::session::wheel::TICK_MS;
+
+/// Flow number `n`: every third one is IPv6.
+fn key(protocol: u8, n: u32) -> FlowKey {
+    if !n.is_multiple_of(3) {
+        return ipv4(protocol, n);
+    }
+    let client = std::net::Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(n) << 40 | u128::from(n));
+    let server = std::net::Ipv6Addr::from(0x2001_0db8 << 96 | 0xff << 64);
+    FlowKey::new((key_bytes(client.into()), n as u16), (key_bytes(server.into()), 80), protocol, (0, 0)).0
+}
+
+/// A session of flow `n`, with times as the table keeps them.
+fn session_in(n: u32, role: Role, state: State) -> Session {
+    let session = ipv4_session(n, role, state);
+    kept(Session { key: key(proto::UDP, n), version: n, ..session })
+}
+
+/// A session as it comes back from the table.
+fn kept(session: Session) -> Session {
+    let owned = session.role == Role::Owner;
+    Session {
+        created: NowMs(session.created.0 / TICK_MS * TICK_MS),
+        expires: NowMs(session.expires.0.next_multiple_of(TICK_MS)),
+        mark: if owned { 0 } else { session.mark },
+        ..session
+    }
+}
 
 /// One thing done to a table; numbers name flows and slots, modulo what there is.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +43,13 @@ enum Deed {
     Insert(u32, Role, usize),
     Remove(u32),
     Replace(u32, Role, usize),
-    Touch(u32),
+    /// Flow, state, length, times.
+    Packets(u32, usize, u32, u8),
+    Expires(u32, u64),
+    Mark(u32, u16, bool),
+    Hop(u32, bool, u32, u32),
+    /// Look-up of all flows at once, then an insertion with what it found.
+    Burst(u32, Role),
     Evict,
     Walk,
 }
@@ -30,8 +64,14 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         6 => (flow.clone(), role(), state.clone()).prop_map(|(n, r, s)| Deed::Insert(n, r, s)),
         4 => flow.clone().prop_map(Deed::Remove),
-        2 => (flow.clone(), role(), state).prop_map(|(n, r, s)| Deed::Replace(n, r, s)),
-        2 => flow.prop_map(Deed::Touch),
+        2 => (flow.clone(), role(), state.clone()).prop_map(|(n, r, s)| Deed::Replace(n, r, s)),
+        2 => (flow.clone(), state.clone(), 0..3000_u32, 1..40_u8).prop_map(|(n, s, l, t)| Deed::Packets(n, s, l, t)),
+        1 => (flow.clone(), state, 60_000..70_000_u32, 1..3_u8).prop_map(|(n, s, l, t)| Deed::Packets(n, s, l, t)),
+        1 => (flow.clone(), 0..1_000_000_u64).prop_map(|(n, at)| Deed::Expires(n, at)),
+        1 => (flow.clone(), any::<u16>(), any::<bool>()).prop_map(|(n, m, d)| Deed::Mark(n, m, d)),
+        1 => (flow.clone(), any::<bool>(), 0..3_u32, 65_530..65_540_u32)
+            .prop_map(|(n, d, r, h)| Deed::Hop(n, d, r, h)),
+        2 => (flow, role()).prop_map(|(n, r)| Deed::Burst(n, r)),
         1 => Just(Deed::Evict),
         1 => Just(Deed::Walk),
     ]
@@ -41,6 +81,8 @@ fn deed() -> impl Strategy<Value = Deed> {
 struct Pair {
     table: SessionTable,
     model: HashMap<FlowKey, Session>,
+    /// Next hops by flow: routes, hop of each direction.
+    hops: HashMap<FlowKey, (u32, [Option<u32>; 2])>,
 }
 
 impl Pair {
@@ -48,7 +90,7 @@ impl Pair {
         if self.model.contains_key(&session.key) {
             return Ok(());
         }
-        let outcome = self.table.insert(session);
+        let outcome = self.table.insert(&session);
         if self.model.len() == self.table.capacity() {
             prop_assert_eq!(outcome, Err(TableFull));
         } else {
@@ -68,9 +110,79 @@ impl Pair {
                 let session = self.table.remove(slot);
                 prop_assert!(session.state.is_half_open());
                 prop_assert_eq!(self.model.remove(&session.key), Some(session));
+                self.hops.remove(&session.key);
             }
             None if capacity <= EVICTION_PROBES => prop_assert_eq!(half_open, 0),
             None => {}
+        }
+        Ok(())
+    }
+
+    /// A flow's slot and what the model knows of it.
+    fn known(&self, n: u32) -> Option<(Slot, Session)> {
+        let key = key(proto::UDP, n);
+        Some((self.table.find(&key)?, self.model[&key]))
+    }
+
+    fn packets(&mut self, n: u32, state: State, length: u32, times: u8) -> Result<(), TestCaseError> {
+        let Some((slot, mut session)) = self.known(n) else { return Ok(()) };
+        let before = session.expires;
+        session.packets += u64::from(times);
+        session.bytes += u64::from(times) * u64::from(length);
+        let replicate = length.is_multiple_of(2);
+        session.version += u32::from(replicate);
+        if replicate || state != session.state {
+            session.timeout_ms = length * 64;
+        }
+        session.state = state;
+        session.tcp.ends[0].end = length;
+        session.expires = NowMs(u64::from(length) * 64);
+        let (expires, tcp) = (session.expires, session.tcp);
+        self.model.insert(session.key, session);
+        let progress = Progress { state, tcp, expires, timeout_ms: length * 64, replicate };
+        prop_assert_eq!(self.table.progress(slot, &progress), expires < before);
+        for _ in 0..times {
+            self.table.count_packet(slot, length);
+        }
+        let tracked = self.table.tracked(slot);
+        prop_assert_eq!((tracked.state, tracked.tcp), (state, tcp));
+        Ok(())
+    }
+
+    fn hop(&mut self, n: u32, higher: bool, routes: u32, hop: u32) -> Result<(), TestCaseError> {
+        let direction = if higher { Direction::HiToLo } else { Direction::LoToHi };
+        let Some((slot, session)) = self.known(n) else { return Ok(()) };
+        if session.role == Role::Owner {
+            let known = self.hops.entry(session.key).or_insert((routes, [None; 2]));
+            if known.0 != routes {
+                *known = (routes, [None; 2]);
+            }
+            known.1[direction as usize] = (hop < 65_535).then_some(hop);
+        }
+        self.table.set_hop(slot, direction, routes, hop);
+        Ok(())
+    }
+
+    /// What a burst finds is what single look-ups find, before and after an insertion.
+    fn burst(&mut self, n: u32, role: Role) -> Result<(), TestCaseError> {
+        let keys: Vec<FlowKey> = (0..64).map(|other| key(proto::UDP, (n + other) % 64)).collect();
+        let mut found = [Found::default(); 64];
+        let names: Vec<Name> = keys.iter().map(|key| self.table.name(key)).collect();
+        self.table.find_burst(&names, |at| &keys[at], &mut found);
+        for (key, found) in keys.iter().zip(&found) {
+            prop_assert_eq!(found.slot(), self.table.find(key));
+        }
+        if found[0].slot().is_none() && self.table.len() < self.table.capacity() {
+            let session = session_in(n % 64, role, State::Generic);
+            let slot = self
+                .table
+                .insert_found(&found[0], &session)
+                .map_err(|full| TestCaseError::fail(full.to_string()))?;
+            prop_assert_eq!(self.table.settle(&found[0], &keys[0]), Some(slot));
+            self.model.insert(session.key, session);
+        }
+        for (key, found) in keys.iter().zip(&found) {
+            prop_assert_eq!(self.table.settle(found, key), self.table.find(key));
         }
         Ok(())
     }
@@ -82,22 +194,36 @@ impl Pair {
                 if let Some(slot) = self.table.find(&key(proto::UDP, n)) {
                     let session = self.table.remove(slot);
                     prop_assert_eq!(self.model.remove(&session.key), Some(session));
+                    self.hops.remove(&session.key);
                 }
             }
             Deed::Replace(n, role, state) => {
                 let session = session_in(n, role, State::ALL[state]);
                 if let Some(slot) = self.table.find(&session.key) {
-                    let old = self.table.replace(slot, session);
+                    let old = self.table.replace(slot, &session);
+                    self.hops.remove(&session.key);
                     prop_assert_eq!(self.model.insert(session.key, session), Some(old));
                 }
             }
-            Deed::Touch(n) => {
-                if let Some(slot) = self.table.find(&key(proto::UDP, n)) {
-                    self.table.get_mut(slot).packets += 1;
-                    let session = self.table.get(slot);
-                    self.model.entry(session.key).and_modify(|known| known.packets += 1);
+            Deed::Packets(n, state, length, times) => self.packets(n, State::ALL[state], length, times)?,
+            Deed::Expires(n, at) => {
+                if let Some((slot, mut session)) = self.known(n) {
+                    self.table.set_expires(slot, NowMs(at));
+                    session.expires = NowMs(at.next_multiple_of(TICK_MS));
+                    self.model.insert(session.key, session);
                 }
             }
+            Deed::Mark(n, mark, dirty) => {
+                if let Some((slot, mut session)) = self.known(n) {
+                    session.mark = if session.role == Role::Owner { 0 } else { mark };
+                    session.dirty = dirty;
+                    self.model.insert(session.key, session);
+                    self.table.set_mark(slot, mark);
+                    self.table.set_dirty(slot, dirty);
+                }
+            }
+            Deed::Hop(n, higher, routes, hop) => self.hop(n, higher, routes, hop)?,
+            Deed::Burst(n, role) => self.burst(n, role)?,
             Deed::Evict => self.evict()?,
             Deed::Walk => {
                 let walked: Vec<Slot> =
@@ -115,10 +241,21 @@ impl Pair {
             let expected = self.model.values().filter(|session| session.role == role).count();
             prop_assert_eq!(self.table.count(role), expected);
         }
-        for n in 0..60 {
+        for n in 0..64 {
             let key = key(proto::UDP, n);
-            let found = self.table.find(&key).map(|slot| *self.table.get(slot));
-            prop_assert_eq!(found, self.model.get(&key).copied());
+            let slot = self.table.find(&key);
+            prop_assert_eq!(slot.map(|slot| self.table.get(slot)), self.model.get(&key).copied());
+            let Some(slot) = slot else { continue };
+            let session = self.model[&key];
+            let elsewhere = (session.role != Role::Owner).then_some((session.owner, session.generation));
+            prop_assert_eq!(self.table.owned_by(slot), elsewhere);
+            for routes in 0..3 {
+                let hops =
+                    self.hops.get(&key).filter(|known| known.0 == routes).map_or([None; 2], |known| known.1);
+                let known =
+                    [Direction::LoToHi, Direction::HiToLo].map(|way| self.table.hop(slot, way, routes));
+                prop_assert_eq!(known, hops);
+            }
         }
         Ok(())
     }
@@ -130,7 +267,7 @@ proptest! {
         capacity in prop_oneof![0..4_usize, 16..50_usize, Just(100)],
         deeds in proptest::collection::vec(deed(), 0..300),
     ) {
-        let mut pair = Pair { table: SessionTable::new(capacity), model: HashMap::new() };
+        let mut pair = Pair { table: SessionTable::new(capacity), model: HashMap::new(), hops: HashMap::new() };
         prop_assert_eq!(pair.table.capacity(), capacity);
         for deed in deeds {
             pair.apply(deed)?;
@@ -145,10 +282,10 @@ fn capacity_is_exact() {
         let mut table = SessionTable::new(capacity);
         let state = State::UdpReplied;
         for n in 0..capacity as u32 {
-            table.insert(session_in(n, Role::Owner, state)).unwrap();
+            table.insert(&session_in(n, Role::Owner, state)).unwrap();
         }
         let extra = session_in(capacity as u32, Role::Owner, state);
-        assert_eq!(table.insert(extra), Err(TableFull));
+        assert_eq!(table.insert(&extra), Err(TableFull));
         assert_eq!(table.count(Role::Owner), capacity, "a refusal is not counted");
         assert_eq!(table.find(&extra.key), None);
     }
@@ -159,7 +296,7 @@ fn victims_take_turns_and_are_half_open() {
     let mut table = SessionTable::new(1000);
     for n in 0..1000 {
         let state = if n % 100 == 7 { State::TcpSynSent } else { State::TcpEstablished };
-        table.insert(session_in(n, Role::Owner, state)).unwrap();
+        table.insert(&session_in(n, Role::Owner, state)).unwrap();
     }
     let turns = 1000_usize.div_ceil(EVICTION_PROBES) + 10;
     let mut victims: Vec<Slot> = (0..turns).filter_map(|_| table.half_open_victim()).collect();
@@ -173,7 +310,7 @@ fn victims_take_turns_and_are_half_open() {
 fn no_victim_among_established_sessions_and_claims() {
     let mut table = SessionTable::new(8);
     for (n, state) in [State::TcpEstablished, State::Claimed, State::Generic].into_iter().enumerate() {
-        table.insert(session_in(n as u32, Role::Owner, state)).unwrap();
+        table.insert(&session_in(n as u32, Role::Owner, state)).unwrap();
     }
     assert_eq!(table.half_open_victim(), None);
     assert_eq!(SessionTable::new(0).half_open_victim(), None);
@@ -181,26 +318,64 @@ fn no_victim_among_established_sessions_and_claims() {
 
 #[test]
 fn churn_at_full_load_leaves_no_trace() {
-    // Twice this is a power of two: the index is as full as it gets.
+    // Every slot in use, so the index is as full as it gets.
     const CAPACITY: u32 = 1 << 15;
     let mut table = SessionTable::new(CAPACITY as usize);
     for n in 0..CAPACITY {
-        table.insert(session_in(n, Role::Owner, State::UdpReplied)).unwrap();
+        table.insert(&session_in(n, Role::Owner, State::UdpReplied)).unwrap();
     }
-    let fresh = table.index.longest_run();
     let mut random = 88_172_645_463_325_252_u64;
     for n in CAPACITY..CAPACITY * 50 {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         table.remove(Slot((random % u64::from(CAPACITY)) as u32));
-        table.insert(session_in(n, Role::Owner, State::UdpReplied)).unwrap();
+        table.insert(&session_in(n, Role::Owner, State::UdpReplied)).unwrap();
     }
-    let worn = table.index.longest_run();
-    assert!(fresh.max(worn) < 150, "runs of {fresh} and {worn} places");
+    assert_eq!(table.unplaced(), 0);
     let found = (0..CAPACITY as usize).filter_map(|n| table.occupied(n)).all(|slot| {
         let key = table.get(slot).key;
         table.find(&key) == Some(slot)
     });
     assert!(found, "every session is found");
+}
+
+#[test]
+fn an_ipv4_session_takes_at_most_128_bytes() {
+    const CAPACITY: usize = 1 << 16;
+    let table = SessionTable::new(CAPACITY);
+    let session = table.bytes().div_ceil(CAPACITY) + crate::session::wheel::BYTES_PER_SLOT;
+    assert!(session <= 128, "{session} bytes");
+}
+
+#[test]
+fn ipv6_flows_that_share_a_name_are_told_apart() {
+    let mut table = SessionTable::new(10);
+    let one = session_in(3, Role::Owner, State::Generic);
+    let slot = table.insert(&one).unwrap();
+    // As if the digest of other addresses were the same.
+    table.long[slot.index()][0] ^= 1;
+    assert_eq!(table.find(&one.key), None);
+    let mut found = [Found::default()];
+    table.find_burst(&[table.name(&one.key)], |_| &one.key, &mut found);
+    assert_eq!(found[0].slot(), None);
+    assert_ne!(table.get(slot).key, one.key);
+    table.long[slot.index()][0] ^= 1;
+    assert_eq!(table.find(&one.key), Some(slot));
+}
+
+#[test]
+fn ages_and_ends_are_kept_for_years() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut table = SessionTable::new(4);
+    let at = |days: u64| NowMs((1 << 40) + days * DAY_MS);
+    let old =
+        kept(Session { created: at(0), expires: at(5), ..session_in(1, Role::Owner, State::TcpEstablished) });
+    let slot = table.insert(&old).unwrap();
+    let new =
+        kept(Session { created: at(1400), expires: at(1400), ..session_in(2, Role::Owner, State::Generic) });
+    table.insert(&new).unwrap();
+    assert_eq!(table.get(slot), old);
+    table.set_expires(slot, at(1430));
+    assert_eq!(table.get(slot).expires, kept(Session { expires: at(1430), ..old }).expires);
 }

@@ -12,7 +12,8 @@
 //! number, and the number itself is then taken from that answer.
 
 use crate::flow::Direction;
-use crate::session::tcp::TcpTracking;
+use crate::session::tcp::{MAX_REPEATS, TcpTracking};
+use crate::wire::plain::Step;
 use crate::wire::tcp::TcpSegment;
 
 /// Bits of a note in each end.
@@ -70,11 +71,14 @@ pub fn low_bits(number: u32) -> u32 {
 
 /// The same for the same numbers, and hardly ever for others.
 pub fn fingerprint(segment: &TcpSegment) -> u32 {
-    let numbers = [segment.ack, segment.payload, u32::from(segment.window)];
-    let mixed = numbers
-        .iter()
-        .fold(segment.seq, |mixed, number| (mixed.rotate_left(7) ^ number).wrapping_mul(0x9e37_79b1));
-    mixed >> (32 - FINGERPRINT_BITS)
+    mix(segment.seq, segment.ack, segment.payload, segment.window) >> (32 - FINGERPRINT_BITS)
+}
+
+#[inline(always)]
+fn mix(seq: u32, ack: u32, payload: u32, window: u16) -> u32 {
+    [ack, payload, u32::from(window)]
+        .into_iter()
+        .fold(seq, |mixed, number| (mixed.rotate_left(7) ^ number).wrapping_mul(0x9e37_79b1))
 }
 
 fn mask(bits: u32) -> u32 {
@@ -144,6 +148,24 @@ impl TcpTracking {
     pub fn note(&self) -> Note {
         let [low, high] = self.ends.map(|end| u32::from(end.note & !KNOWN));
         Note::from_bits(low | high << HALF)
+    }
+
+    /// Remembers an ACK as [`Note::Segment`]; gives how often it was repeated.
+    #[inline(always)]
+    pub(super) fn note_ack(&mut self, from: Direction, step: &Step) -> u8 {
+        const REPEATS: u32 = 3 << 3;
+        const CLOSED: u32 = 1 << 5;
+        let [low, high] = &mut self.ends;
+        let last = u32::from(low.note & !KNOWN) | u32::from(high.note & !KNOWN) << HALF;
+        let mixed = mix(step.seq, step.ack, step.payload, step.window);
+        let this = 3 | from_bit(from) | mixed >> (32 - FINGERPRINT_BITS) << 6;
+        // All bits there are but these two tell whether it is the same segment.
+        let same = (last ^ this) & mask(2 * HALF) & !(REPEATS | CLOSED) == 0;
+        let repeats = if same { ((last & REPEATS) >> 3) + 1 } else { 0 }.min(u32::from(MAX_REPEATS));
+        let bits = this | repeats << 3 | u32::from(step.window == 0) << 5;
+        low.note = low.note & KNOWN | (bits & mask(HALF)) as u16;
+        high.note = high.note & KNOWN | (bits >> HALF & mask(HALF)) as u16;
+        repeats as u8
     }
 
     /// Remembers a segment instead of the last one.

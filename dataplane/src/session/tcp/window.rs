@@ -20,11 +20,11 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN, TcpSegment};
 /// How far below the receiver's end an acknowledgement may lie whatever the window: one unscaled window
 /// and a segment. Lower: late duplicates of a connection with small windows are refused; higher: more
 /// numbers for someone who guesses.
-const OLD_ACK: u32 = 66_000;
+pub(super) const OLD_ACK: u32 = 66_000;
 
 /// Most bytes by which the two directions may overtake each other: they reach the Owner through
 /// different nodes, some 100 µs apart, and 300 µs at 100 Gbit/s are 3.75 MB.
-const REORDERED: u32 = 4 << 20;
+pub(super) const REORDERED: u32 = 4 << 20;
 
 /// Largest window there is (RFC 7323).
 const MAX_WINDOW: u32 = 0xffff << MAX_SCALE;
@@ -49,6 +49,7 @@ pub enum Fit {
 }
 
 /// True if `a` is later than `b`, modulo 2^32.
+#[inline(always)]
 pub fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }

@@ -2,9 +2,12 @@ use super::*;
 use crate::flow::key_bytes;
 use crate::wire::flow_hash::FlowHasher;
 use crate::wire::packet::Packet;
-use crate::wire::samples::TCP_SYN;
+use crate::wire::samples::{TCP_SYN, UDP_V6};
 
-const KEY: TunnelKey = TunnelKey([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+fn key_of_tests() -> TunnelKey {
+    TunnelKey::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
+}
+
 const CLUSTER: u32 = 0x00ab_cdef;
 
 const OPTION_SENT: TunnelOption = TunnelOption {
@@ -38,7 +41,7 @@ fn tunnelled(ends: &TunnelEnds) -> (Vec<u8>, usize) {
     let mut frame = vec![0xee; inner_off];
     let (key, direction) = flow();
     let entropy = 0xffff_1234;
-    emit(&mut frame, TCP_SYN.len(), ends, CLUSTER, &OPTION_SENT, &KEY, &key, direction, entropy);
+    emit(&mut frame, TCP_SYN.len(), ends, CLUSTER, &OPTION_SENT, &key_of_tests(), &key, direction, entropy);
     frame.extend(TCP_SYN);
     (frame, inner_off)
 }
@@ -59,18 +62,29 @@ fn literal_bytes_over_ipv4() {
         // option class, type, 7 words
         0xff, 0x53, 0x01, 7,
         // version, Redirect, hops, zone, ingress, owner, generation, epoch, sender, reserved
-        1, 3, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0, 0,
+        2, 3, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0, 0,
     ];
     assert_eq!(frame[..headers.len()], headers);
     assert_eq!(frame[inner_off..], TCP_SYN, "the inner frame is unaltered");
     assert_eq!(ipv4::checksum(&frame[14..34]), 0);
 }
 
-/// Computed by another implementation of SipHash-2-4 over bytes put together from the module's text.
+/// Computed with another implementation of AES from blocks put together from the text of `tag.rs`.
 #[test]
-fn literal_tag() {
+fn literal_tags() {
     let (frame, _) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
-    assert_eq!(frame[74..82], [0x08, 0x7b, 0xb4, 0x89, 0x13, 0xa0, 0x98, 0x58]);
+    assert_eq!(frame[74..82], [0x03, 0xa0, 0x67, 0x32, 0x95, 0x67, 0x4b, 0xe1]);
+    let packet = Packet::parse(&UDP_V6, 0, &FlowHasher::new(1)).unwrap();
+    let directions = [
+        (packet.direction, [0x8c, 0x60, 0x5d, 0x6b, 0x38, 0xba, 0x6d, 0xb0]),
+        (packet.direction.reversed(), [0x9e, 0x3f, 0x04, 0x06, 0x1f, 0x92, 0x88, 0xbd]),
+    ];
+    for (direction, expected) in directions {
+        let mut outer = [0; 82];
+        let ends = ends("10.1.0.1", "10.1.0.2");
+        emit(&mut outer, 64, &ends, CLUSTER, &OPTION_SENT, &key_of_tests(), &packet.key, direction, 0);
+        assert_eq!(outer[74..], expected);
+    }
 }
 
 #[test]
@@ -89,10 +103,11 @@ fn what_was_sent_is_received() {
     for ends in [ends("10.1.0.1", "10.1.0.2"), ends("fd00::1", "fd00::2")] {
         let (frame, inner_off) = tunnelled(&ends);
         let received = parse(&frame, inner_off).unwrap();
+        assert_eq!(parse_plain(&frame, inner_off), Some(received));
         assert_eq!((received.option, received.cluster), (OPTION_SENT, CLUSTER));
-        assert!(received.verify(&KEY, &key, direction));
-        assert!(!received.verify(&KEY, &key, direction.reversed()));
-        assert!(!received.verify(&TunnelKey([0; 16]), &key, direction));
+        assert!(received.verify(&key_of_tests(), &key, direction));
+        assert!(!received.verify(&key_of_tests(), &key, direction.reversed()));
+        assert!(!received.verify(&TunnelKey::new([0; 16]), &key, direction));
     }
 }
 
@@ -112,8 +127,8 @@ fn any_flipped_bit_of_the_option_or_vni_is_found() {
     for (at, bit) in (46..49).chain(50..82).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
         let mut flipped = frame.clone();
         flipped[at] ^= 1 << bit;
-        let accepted =
-            parse(&flipped, inner_off).is_ok_and(|received| received.verify(&KEY, &key, direction));
+        let accepted = parse(&flipped, inner_off)
+            .is_ok_and(|received| received.verify(&key_of_tests(), &key, direction));
         assert_eq!(accepted, reserved.contains(&(at, bit)), "byte {at} bit {bit}");
     }
 }
@@ -127,7 +142,7 @@ fn any_flipped_bit_of_the_inner_flow_is_found() {
         let mut flipped = TCP_SYN;
         flipped[at] ^= 1 << bit;
         if let Ok(packet) = Packet::parse(&flipped, 0, &FlowHasher::new(1)) {
-            let accepted = received.verify(&KEY, &packet.key, packet.direction);
+            let accepted = received.verify(&key_of_tests(), &packet.key, packet.direction);
             assert!(!accepted, "byte {at} bit {bit}");
         }
     }
@@ -157,7 +172,7 @@ fn what_is_refused_and_why() {
         (42, 0x07, DropReason::BadMetadata),     // the headers end elsewhere
         (50, 0x00, DropReason::TunnelUnknown),   // no option of ours
         (53, 6, DropReason::TunnelMalformed),    // our option with another length
-        (54, 2, DropReason::TunnelUnknown),      // another version
+        (54, 1, DropReason::TunnelUnknown),      // another version
         (55, 0, DropReason::TunnelUnknown),      // unknown kinds
         (55, 5, DropReason::TunnelUnknown),
     ];
@@ -166,7 +181,14 @@ fn what_is_refused_and_why() {
         frame[at] = value;
         assert_eq!(parse(&frame, inner_off), Err(reason), "byte {at} = {value:#x}");
     }
+    for (at, value, _) in refused {
+        let mut frame = frame.clone();
+        frame[at] = value;
+        assert_eq!(parse_plain(&frame, inner_off), None, "byte {at} = {value:#x}");
+    }
     for cut in 0..inner_off {
+        assert_eq!(parse_plain(&frame[..cut], inner_off), None);
+        assert!(cut == 0 || parse_plain(&frame, cut).is_none());
         assert_eq!(parse(&frame[..cut], inner_off), Err(DropReason::BadMetadata));
         assert_eq!(parse(&frame, cut), Err(DropReason::BadMetadata));
     }
@@ -180,15 +202,15 @@ fn hello() {
     let mut outer = [0; 82];
     let (flow, direction) = (FlowKey::default(), Direction::LoToHi);
     let ends = ends("10.1.0.1", "10.1.0.2");
-    emit(&mut outer, frame.len(), &ends, CLUSTER, &option, &KEY, &flow, direction, 0);
+    emit(&mut outer, frame.len(), &ends, CLUSTER, &option, &key_of_tests(), &flow, direction, 0);
     let received = parse(&outer, 82).unwrap();
     assert_eq!(received.option.kind, TunnelKind::Hello);
-    assert!(received.verify(&KEY, &flow, direction));
+    assert!(received.verify(&key_of_tests(), &flow, direction));
 }
 
 #[test]
 fn keys_are_not_printed() {
-    assert_eq!(format!("{KEY:?}"), "TunnelKey(..)");
+    assert_eq!(format!("{:?}", key_of_tests()), "TunnelKey(..)");
 }
 
 #[test]

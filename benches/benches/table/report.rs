@@ -1,0 +1,134 @@
+//! The table on the terminal and the JSON.
+
+use serde_json::{Value, json};
+
+/// What was measured of one contestant, ns per operation.
+pub struct Figures {
+    name: String,
+    pub insert: Vec<f64>,
+    pub hit: Vec<f64>,
+    pub miss: Vec<f64>,
+    pub delete: Vec<f64>,
+    pub expire: Vec<f64>,
+}
+
+impl Figures {
+    pub fn new(name: String) -> Self {
+        let none = Vec::new;
+        Self { name, insert: none(), hit: none(), miss: none(), delete: none(), expire: none() }
+    }
+}
+
+/// All sizes.
+#[derive(Default)]
+pub struct Report {
+    sizes: Vec<(&'static str, Vec<Figures>)>,
+    pub bytes_per_session: usize,
+}
+
+fn median(of: &[f64]) -> Option<f64> {
+    let mut sorted = of.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+/// Half of the middle half's width, in per cent of the median.
+fn spread(of: &[f64]) -> Option<f64> {
+    let mut sorted = of.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (low, high) = (sorted.get(sorted.len() / 4)?, sorted.get(sorted.len() * 3 / 4)?);
+    Some((high - low) / 2.0 / median(of)? * 100.0)
+}
+
+/// The median of peer / own, repetition by repetition.
+fn ratio(peer: &[f64], own: &[f64]) -> Option<f64> {
+    let ratios: Vec<f64> = peer.iter().zip(own).map(|(peer, own)| peer / own).collect();
+    median(&ratios)
+}
+
+fn cell(figure: Option<f64>) -> String {
+    figure.map_or("–".into(), |ns| format!("{ns:.1}"))
+}
+
+impl Report {
+    pub fn add(&mut self, size: &'static str, figures: Vec<Figures>) {
+        self.sizes.push((size, figures));
+    }
+
+    fn peer<'a>(figures: &'a [Figures], begins: &str) -> Option<&'a Figures> {
+        figures.iter().find(|figures| figures.name.starts_with(begins))
+    }
+
+    fn against(figures: &[Figures], begins: &str, pick: impl Fn(&Figures) -> &[f64]) -> Option<f64> {
+        let (own, peer) = (figures.first()?, Self::peer(figures, begins)?);
+        ratio(pick(peer), pick(own))
+    }
+
+    /// Prints figures and ratios.
+    pub fn print(&self) {
+        for (size, figures) in &self.sizes {
+            println!("\n{size} sessions, ns of CPU per operation (median; ± half of the middle half)");
+            println!(
+                "{:<46} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7}",
+                "", "hit", "±%", "miss", "insert", "delete", "expire"
+            );
+            for one in figures {
+                let [hit, miss, insert, delete, expire] =
+                    [&one.hit, &one.miss, &one.insert, &one.delete, &one.expire].map(|of| cell(median(of)));
+                let spread = cell(spread(&one.hit));
+                println!(
+                    "{:<46} {hit:>7} {spread:>6} {miss:>7} {insert:>7} {delete:>7} {expire:>7}",
+                    one.name
+                );
+            }
+            for (what, ratio) in [
+                ("hits as fast as rte_hash, times", Self::against(figures, "DPDK", |one| &one.hit)),
+                ("misses as fast as rte_hash, times", Self::against(figures, "DPDK", |one| &one.miss)),
+                ("hits, share of the limit", Self::against(figures, "limit", |one| &one.hit)),
+            ] {
+                println!("{what}: {}", ratio.map_or("–".into(), |ratio| format!("{ratio:.2}")));
+            }
+        }
+        println!("\nbytes per IPv4 session, all included: {}", self.bytes_per_session);
+    }
+
+    fn metrics(&self) -> Value {
+        let each = |begins: &str, pick: fn(&Figures) -> &[f64]| -> Value {
+            let pairs = self
+                .sizes
+                .iter()
+                .map(|(size, figures)| (size.to_string(), json!(Self::against(figures, begins, pick))));
+            Value::Object(pairs.collect())
+        };
+        json!({
+            "lookup_touch_ratio_vs_rte_hash": each("DPDK", |one| &one.hit),
+            "lookup_miss_ratio_vs_rte_hash": each("DPDK", |one| &one.miss),
+            "ratio_vs_memory_limit": each("limit", |one| &one.hit),
+            "bytes_per_session": self.bytes_per_session,
+        })
+    }
+
+    /// Writes `target/bench/table.json`.
+    pub fn save(&self) {
+        let sizes = self.sizes.iter().map(|(size, figures)| {
+            let all: Vec<Value> = figures
+                .iter()
+                .map(|one| {
+                    json!({
+                        "name": one.name, "hit_ns": median(&one.hit), "hit_spread_percent": spread(&one.hit),
+                        "miss_ns": median(&one.miss), "insert_ns": median(&one.insert),
+                        "delete_ns": median(&one.delete), "expire_ns": median(&one.expire),
+                    })
+                })
+                .collect();
+            (size.to_string(), Value::Array(all))
+        });
+        let report =
+            json!({ "schema": 1, "metrics": self.metrics(), "sizes": Value::Object(sizes.collect()) });
+        let folder = std::env::var("SAMEPATH_BENCH_DIR").unwrap_or("target/bench".into());
+        let path = std::path::Path::new(&folder).join("table.json");
+        std::fs::create_dir_all(&folder).expect("target/bench can be made");
+        std::fs::write(&path, format!("{report:#}\n")).expect("the report can be written");
+        println!("JSON: {}", path.display());
+    }
+}

@@ -1,0 +1,296 @@
+//! How a session lies in memory: one cache line that every packet of the flow needs, and a part apart
+//! that few packets need.
+//!
+//! ```text
+//! line, 64 bytes
+//!   0 | name: addresses (8)                     | name: ports, protocol, VLANs (8)            |
+//!  16 | TCP or SCTP tracking of the lower end (16)                                            |
+//!  32 | TCP or SCTP tracking of the higher end (16)                                           |
+//!  48 | expires, ticks (4) | routes' (4) | hop (2) | hop (2) | bytes not added yet (2) | state (1) | bits (1) |
+//!       bits: 0-1 role, 2 first packet from the higher end, 3 dirty, 4-7 packets not added yet
+//!       routes', hops of a flow owned elsewhere: its generation, its Owner, 0
+//!
+//! rest, 32 bytes
+//!   0 | bytes (8)          | packets (4 + 2) | Owner; of a backup or claim: mark (2) |
+//!  16 | created, ticks (4) | generation (4)  | version (4) | idle time, ms (4)        |
+//! ```
+//!
+//! Packets are counted in the line and added to the rest at every sixteenth, or when the bytes do not fit.
+//! A tick is one of the timer wheel's. Ticks are kept modulo 2^32 (8.7 years) and read against a present.
+
+use crate::clock::NowMs;
+use crate::flow::{Direction, FlowKey, Generation, NodeId};
+use crate::session::record::{Role, Session, State};
+use crate::session::table::name::Name;
+use crate::session::tcp::{TcpEnd, TcpTracking};
+use crate::session::wheel::TICK_MS;
+
+const ROLE: u8 = 3;
+const FROM_HIGHER: u8 = 1 << 2;
+const DIRTY: u8 = 1 << 3;
+/// One packet in the bits that count those not added yet.
+const PACKET: u8 = 1 << 4;
+/// Packets that are added to the rest at once.
+const PACKETS: u64 = 16;
+
+/// No next hop.
+const NO_HOP: u16 = u16::MAX;
+
+/// What every packet of a flow needs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line {
+    pub(super) name: Name,
+    pub(super) tcp: TcpTracking,
+    expires: u32,
+    /// Of the route snapshot that `hops` belong to; of a backup or claim: of the flow.
+    generation: u32,
+    /// By direction. Of a backup or claim: the Owner, nothing.
+    hops: [u16; 2],
+    bytes: u16,
+    /// `None`: nobody lives here; `name.addresses` is the next free slot.
+    pub(super) state: Option<State>,
+    bits: u8,
+}
+
+/// What few packets need.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub(super) struct Rest {
+    bytes: u64,
+    packets_low: u32,
+    packets_high: u16,
+    owner_or_mark: u16,
+    created: u32,
+    generation: u32,
+    version: u32,
+    timeout_ms: u32,
+}
+
+const _: () = assert!(size_of::<Line>() == 64 && size_of::<Rest>() == 32);
+
+const UNKNOWN_END: TcpEnd = TcpEnd { end: 0, max_end: 0, max_window: 0, scale: 0, flags: 0, note: 0 };
+
+/// A free slot's line.
+pub(super) const FREE: Line = Line {
+    name: Name { addresses: 0, rest: 0 },
+    tcp: TcpTracking { ends: [UNKNOWN_END; 2] },
+    expires: 0,
+    generation: 0,
+    hops: [NO_HOP; 2],
+    bytes: 0,
+    state: None,
+    bits: 0,
+};
+
+/// A free slot's rest.
+pub(super) const NO_REST: Rest = Rest {
+    bytes: 0,
+    packets_low: 0,
+    packets_high: 0,
+    owner_or_mark: 0,
+    created: 0,
+    generation: 0,
+    version: 0,
+    timeout_ms: 0,
+};
+
+impl Line {
+    /// Lays a session down.
+    pub(super) fn new(session: &Session, name: Name) -> Self {
+        let owned = session.role == Role::Owner;
+        let bits = session.role as u8
+            | flag(FROM_HIGHER, session.origin == Direction::HiToLo)
+            | flag(DIRTY, session.dirty);
+        Self {
+            name,
+            tcp: session.tcp,
+            expires: ticks_up(session.expires),
+            generation: if owned { 0 } else { session.generation.0 },
+            hops: if owned { [NO_HOP; 2] } else { [session.owner.0, 0] },
+            bytes: 0,
+            state: Some(session.state),
+            bits,
+        }
+    }
+
+    /// True if this is the line of a flow with this name (an IPv6 flow's addresses are compared apart).
+    #[inline(always)]
+    pub(super) fn is_of(&self, name: &Name) -> bool {
+        (self.name.addresses ^ name.addresses) | (self.name.rest ^ name.rest) == 0
+    }
+
+    #[inline(always)]
+    pub(super) fn role(&self) -> Role {
+        match self.bits & ROLE {
+            0 => Role::Owner,
+            1 => Role::Backup,
+            _ => Role::Claim,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn origin(&self) -> Direction {
+        if self.bits & FROM_HIGHER == 0 { Direction::LoToHi } else { Direction::HiToLo }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_dirty(&self) -> bool {
+        self.bits & DIRTY != 0
+    }
+
+    pub(super) fn set_dirty(&mut self, dirty: bool) {
+        self.bits = self.bits & !DIRTY | flag(DIRTY, dirty);
+    }
+
+    /// Owner and generation of a flow that this node does not own; both are in the rest if it does.
+    #[inline(always)]
+    pub(super) fn owned_by(&self) -> Option<(NodeId, Generation)> {
+        (self.role() != Role::Owner).then_some((NodeId(self.hops[0]), Generation(self.generation)))
+    }
+
+    /// Sets when the session ends; true if that is sooner than it was.
+    #[inline(always)]
+    pub(super) fn set_expires(&mut self, expires: NowMs) -> bool {
+        let ticks = ticks_up(expires);
+        let old = std::mem::replace(&mut self.expires, ticks);
+        (ticks.wrapping_sub(old) as i32) < 0
+    }
+
+    pub(super) fn expires(&self, present: u64) -> NowMs {
+        let distance = self.expires.wrapping_sub(present as u32) as i32;
+        NowMs(present.saturating_add_signed(i64::from(distance)) * TICK_MS)
+    }
+
+    /// The next hop remembered for packets in `direction`, under these routes.
+    #[inline(always)]
+    pub(super) fn hop(&self, direction: Direction, routes: u32) -> Option<u32> {
+        let hop = self.hops[direction as usize];
+        let valid = self.bits & ROLE == Role::Owner as u8 && self.generation == routes && hop != NO_HOP;
+        valid.then_some(u32::from(hop))
+    }
+
+    /// Remembers a next hop, if it is one of the first 65,535 and the flow is owned here.
+    #[inline(always)]
+    pub(super) fn set_hop(&mut self, direction: Direction, routes: u32, hop: u32) {
+        if self.role() != Role::Owner {
+            return;
+        }
+        if self.generation != routes {
+            self.generation = routes;
+            self.hops = [NO_HOP; 2];
+        }
+        self.hops[direction as usize] = u16::try_from(hop).unwrap_or(NO_HOP);
+    }
+
+    /// No packet waits to be added to the rest.
+    #[inline(always)]
+    pub(super) fn has_counted_up(&self) -> bool {
+        self.bits < PACKET
+    }
+
+    /// Counts a packet; if the line has no room for it, gives the packets and bytes to be added to the
+    /// rest.
+    #[inline(always)]
+    pub(super) fn count(&mut self, length: u32) -> Option<(u64, u64)> {
+        let bytes = u32::from(self.bytes) + length;
+        let (bits, full) = self.bits.overflowing_add(PACKET);
+        self.bits = bits;
+        if !full && bytes <= u32::from(u16::MAX) {
+            self.bytes = bytes as u16;
+            return None;
+        }
+        let packets = if full { PACKETS } else { u64::from(bits / PACKET) };
+        self.bits &= PACKET - 1;
+        self.bytes = 0;
+        Some((packets, u64::from(bytes)))
+    }
+}
+
+impl Rest {
+    /// Lays a session down.
+    pub(super) fn new(session: &Session) -> Self {
+        let owned = session.role == Role::Owner;
+        Self {
+            bytes: session.bytes,
+            packets_low: session.packets as u32,
+            packets_high: (session.packets >> 32) as u16,
+            owner_or_mark: if owned { session.owner.0 } else { session.mark },
+            created: (session.created.0 / TICK_MS) as u32,
+            generation: session.generation.0,
+            version: session.version,
+            timeout_ms: session.timeout_ms,
+        }
+    }
+
+    /// Adds packets and their bytes.
+    pub(super) fn add(&mut self, packets: u64, bytes: u64) {
+        self.bytes += bytes;
+        let packets = packets + self.packets();
+        self.packets_low = packets as u32;
+        self.packets_high = (packets >> 32) as u16;
+    }
+
+    /// The session was replicated anew, in a state with this idle time.
+    pub(super) fn change(&mut self, replicate: bool, timeout_ms: u32) {
+        self.version = self.version.wrapping_add(u32::from(replicate));
+        self.timeout_ms = timeout_ms;
+    }
+
+    /// Notes the bulk sync that confirmed a backup.
+    pub(super) fn set_mark(&mut self, mark: u16) {
+        self.owner_or_mark = mark;
+    }
+
+    fn packets(&self) -> u64 {
+        u64::from(self.packets_high) << 32 | u64::from(self.packets_low)
+    }
+
+    /// The latest time up to `present` that these ticks stand for.
+    fn created(&self, present: u64) -> NowMs {
+        let age = (present as u32).wrapping_sub(self.created);
+        NowMs(present.saturating_sub(u64::from(age)) * TICK_MS)
+    }
+}
+
+/// The session that both parts make. `present`: ticks not before it was created.
+#[inline]
+pub(super) fn session(line: &Line, rest: &Rest, state: State, key: FlowKey, present: u64) -> Session {
+    let role = line.role();
+    let (owner, mark) = match line.owned_by() {
+        None => (NodeId(rest.owner_or_mark), 0),
+        Some((owner, _)) => (owner, rest.owner_or_mark),
+    };
+    Session {
+        key,
+        role,
+        state,
+        origin: line.origin(),
+        dirty: line.is_dirty(),
+        owner,
+        mark,
+        generation: Generation(rest.generation),
+        version: rest.version,
+        tcp: line.tcp,
+        created: rest.created(present),
+        expires: line.expires(present),
+        timeout_ms: rest.timeout_ms,
+        packets: rest.packets() + u64::from(line.bits / PACKET),
+        bytes: rest.bytes + u64::from(line.bytes),
+    }
+}
+
+/// The tick at which or before which a time lies.
+pub(super) fn full_ticks(at: NowMs) -> u64 {
+    at.0.div_ceil(TICK_MS)
+}
+
+#[inline(always)]
+fn ticks_up(at: NowMs) -> u32 {
+    full_ticks(at) as u32
+}
+
+#[inline(always)]
+fn flag(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}

@@ -1,0 +1,126 @@
+//! The tunnel's tag: AES-128-CBC-MAC (FIPS 113 with the cipher of FIPS 197) over blocks of one fixed layout
+//! per IP version, the first half of the last block.
+//!
+//! ```text
+//!         0     1           4                                            16
+//!        +-----+-----------+---------------------------------------------+
+//! first  | fmt | VNI (3)   | option data, bytes 0 to 11                   |
+//!        +-----+-----------+---------------------+-----------+-----------+
+//! second | option data, bytes 12 to 19 (8)       | ports (4) | pv (4)    |
+//!        +-----------------------+---------------+-----------+-----------+
+//! IPv4   | lower (4) | higher (4)| zeros (8)                             |
+//!        +-----------+-----------+---------------------------------------+
+//! IPv6   | lower (16)                                                    |
+//!        | higher (16)                                                   |
+//!        +---------------------------------------------------------------+
+//! fmt: 4 or 6, plus 128 for the direction from the higher end to the lower; pv: protocol, VLANs
+//! ```
+//!
+//! CBC-MAC is a secure MAC for messages of which none begins another (M. Bellare, J. Kilian, P. Rogaway,
+//! 2000): the first byte tells how many blocks there are. Processors have instructions for it; SipHash-2-4,
+//! which this replaces, cost as much as the rest of a packet (`docs/decisions/0012-tunnel-tag.md`).
+
+use aes::Aes128Enc;
+use aes::cipher::{BlockEncrypt, KeyInit};
+
+use crate::flow::{Direction, FlowKey};
+use crate::wire::plain::Plain;
+
+/// Bytes of option data in front of the tag.
+pub(super) const COVERED: usize = 20;
+
+/// The cluster's key for tunnel tags.
+#[derive(Clone)]
+pub struct TunnelKey {
+    bytes: [u8; 16],
+    cipher: Aes128Enc,
+}
+
+impl TunnelKey {
+    /// From the 16 bytes that all nodes share.
+    pub fn new(bytes: [u8; 16]) -> Self {
+        Self { bytes, cipher: Aes128Enc::new(&bytes.into()) }
+    }
+}
+
+impl PartialEq for TunnelKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for TunnelKey {}
+
+impl std::fmt::Debug for TunnelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TunnelKey(..)")
+    }
+}
+
+/// The inner flow as the tag covers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaggedFlow {
+    /// Addresses in canonical order, as [`crate::wire::plain::Plain::ends`].
+    pub ends: [u64; 4],
+    /// True for IPv6.
+    pub ipv6: bool,
+    /// Lower port, higher port (16 bits each), `proto_vlans`.
+    pub rest: u64,
+    /// The way the packet goes.
+    pub direction: Direction,
+}
+
+impl TaggedFlow {
+    /// From a flow key.
+    pub fn new(key: &FlowKey, direction: Direction) -> Self {
+        let words = |address: &[u8; 16]| {
+            let number = u128::from_be_bytes(*address);
+            [(number >> 64) as u64, number as u64]
+        };
+        let ([a, b], [c, d]) = (words(&key.lo), words(&key.hi));
+        let ipv6 = !key.is_ipv4();
+        let ends = if ipv6 { [a, b, c, d].map(u64::to_be) } else { [b << 32 | d & 0xffff_ffff, 0, 0, 0] };
+        let ports = u64::from(key.lo_port) | u64::from(key.hi_port) << 16;
+        Self { ends, ipv6, rest: ports | u64::from(key.proto_vlans) << 32, direction }
+    }
+}
+
+impl From<&Plain> for TaggedFlow {
+    #[inline(always)]
+    fn from(plain: &Plain) -> Self {
+        Self { ends: plain.ends, ipv6: plain.ipv6, rest: plain.rest, direction: plain.direction }
+    }
+}
+
+/// The tag over VNI, the option data in front of it and the inner flow.
+#[inline]
+pub(super) fn tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &TaggedFlow) -> u64 {
+    let format = if flow.ipv6 { 6 } else { 4 } | (flow.direction as u8) << 7;
+    let [_, vni @ ..] = cluster.to_be_bytes();
+    let half = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| data[at + byte]));
+    let head = u64::from(u32::from_be_bytes([format, vni[0], vni[1], vni[2]])) << 32 | half(0) >> 32;
+    let ports = u64::from(flow.rest as u16) << 48 | (flow.rest >> 16 & 0xffff) << 32;
+    let mut state = block(head, half(4));
+    key.cipher.encrypt_block((&mut state).into());
+    absorb(key, &mut state, half(12), ports | flow.rest >> 32);
+    if flow.ipv6 {
+        let [a, b, c, d] = flow.ends.map(u64::from_be);
+        absorb(key, &mut state, a, b);
+        absorb(key, &mut state, c, d);
+    } else {
+        absorb(key, &mut state, flow.ends[0], 0);
+    }
+    u64::from_be_bytes(std::array::from_fn(|byte| state[byte]))
+}
+
+#[inline(always)]
+fn block(high: u64, low: u64) -> [u8; 16] {
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+}
+
+#[inline(always)]
+fn absorb(key: &TunnelKey, state: &mut [u8; 16], high: u64, low: u64) {
+    let mixed = u128::from_be_bytes(*state) ^ (u128::from(high) << 64 | u128::from(low));
+    *state = mixed.to_be_bytes();
+    key.cipher.encrypt_block(state.into());
+}

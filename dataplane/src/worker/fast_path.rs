@@ -1,0 +1,200 @@
+//! The fast path: a packet that is plainly in step with a session, in as few instructions as that takes.
+//!
+//! It decides nothing that [`crate::decide`] would decide otherwise. What is not plain in every respect goes
+//! the long way, in its turn, so packets of a flow never overtake each other:
+//!
+//! ```text
+//! every packet of the burst: read it; if it is plain: hash its flow, ask for the bucket   ┐ memory is asked
+//! every plain packet       : compare tags, ask for the session's line                     ┘ for ahead
+//! every packet, in order   : plain, and known here?
+//!                              own session, in step ────► write the session, rewrite the packet, send  (local.rs)
+//!                              another live node's ─────► put the tunnel header in front, send       (redirect.rs)
+//!                              anything else ───────────► `Worker::admit`: parse, place, decide, carry out
+//! ```
+//!
+//! A test runs the same traffic with and without it and compares everything that can be seen.
+
+mod local;
+mod redirect;
+
+pub(super) use redirect::Outers;
+
+use super::Worker;
+use crate::clock::NowMs;
+use crate::session::Role;
+use crate::session::table::{Found, Name};
+use crate::wire::addresses;
+use crate::wire::flow_hash::core_of;
+use crate::wire::layout::{FLAG_IPV6, FLAG_TUNNEL, Layout};
+use crate::wire::plain::Plain;
+use crate::wire::tunnel::{self, TaggedFlow, TunnelOption};
+use crate::xsk::Io;
+
+/// What was read of a packet of the burst: the plain part of it, and where its session may be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Glance {
+    /// The packet is plain; otherwise nothing else here means anything.
+    is_plain: bool,
+    plain: Plain,
+    name: Name,
+    found: Found,
+    /// Bytes of the (inner) frame.
+    length: u32,
+    /// Bytes in front of it; 0 outside the tunnel.
+    inner_off: u16,
+    /// Index of the interface it arrived on.
+    port: u8,
+    flow_hash: u32,
+    /// What the tunnel said, the tag verified; `None` outside the tunnel.
+    option: Option<TunnelOption>,
+}
+
+/// Packets of the fast path since the counters were last written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    packets: u64,
+    /// With outer headers.
+    bytes_in: u64,
+    /// With outer headers.
+    bytes_out: u64,
+    forwarded: u64,
+    redirected: u64,
+    queries: u64,
+    redirects: u64,
+    /// Dropped, or handed to another core for sending.
+    not_sent: u64,
+    not_sent_bytes: u64,
+}
+
+/// What the fast path keeps from burst to burst.
+#[derive(Debug)]
+pub(super) struct FastPath {
+    glances: Vec<Glance>,
+    tally: Tally,
+    /// Headers towards each peer.
+    outers: Outers,
+    /// Off in tests that compare both ways.
+    pub(super) is_on: bool,
+}
+
+impl FastPath {
+    pub(super) fn new(burst: usize) -> Self {
+        Self {
+            glances: vec![Glance::default(); burst],
+            tally: Tally::default(),
+            outers: Outers::default(),
+            is_on: true,
+        }
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// Works on the frames in `burst`, in order. `counted`: another core has counted them as received.
+    pub(super) fn run_burst(&mut self, counted: bool, now: NowMs) {
+        let mut burst = std::mem::take(&mut self.burst);
+        let mut glances = std::mem::take(&mut self.fast.glances);
+        if glances.len() < burst.len() {
+            glances.resize(burst.len(), Glance::default());
+        }
+        for (frame, glance) in burst.iter().zip(&mut glances) {
+            glance.is_plain = self.fast.is_on && self.glance(frame, counted, glance).is_some();
+        }
+        for glance in glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain) {
+            self.shard.table.glance_at(&mut glance.found);
+        }
+        for (frame, glance) in burst.drain(..).zip(&glances) {
+            let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
+            if let Some(frame) = left {
+                self.admit(frame, counted, now);
+            }
+        }
+        self.write_tally(counted);
+        (self.burst, self.fast.glances) = (burst, glances);
+    }
+
+    /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not.
+    #[inline(always)]
+    fn glance(&self, frame: &I::Frame, counted: bool, glance: &mut Glance) -> Option<()> {
+        let (metadata, bytes) = self.io.view(frame);
+        let layout = Layout::from_metadata(metadata);
+        if layout.flags & !(FLAG_IPV6 | FLAG_TUNNEL) != 0 {
+            return None;
+        }
+        if !counted && core_of(layout.flow_hash, self.handoff.workers()) != self.index {
+            return None;
+        }
+        (glance.port, glance.flow_hash) = (layout.port, layout.flow_hash);
+        if layout.flags & FLAG_TUNNEL != 0 {
+            return self.glance_inside(bytes, &layout, glance);
+        }
+        (glance.inner_off, glance.option) = (0, None);
+        glance.length = bytes.len() as u32;
+        glance.plain.read(bytes, &layout)?;
+        glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        Some(())
+    }
+
+    /// As [`Worker::glance`], of a tunnel packet: its option is read and its tag verified.
+    fn glance_inside(&self, bytes: &[u8], layout: &Layout, glance: &mut Glance) -> Option<()> {
+        let inner_off = usize::from(layout.inner_off);
+        let inner = bytes.get(inner_off..)?;
+        glance.plain.read(inner, layout)?;
+        glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        let received = tunnel::parse_plain(bytes, inner_off)?;
+        let settings = &self.snapshots.settings;
+        let sender = self.snapshots.view.peer(received.option.sender)?.address;
+        let known = received.cluster == settings.cluster && addresses::is_tunnel_source(bytes, sender);
+        if !known || !received.verify_flow(&settings.tunnel_key, &TaggedFlow::from(&glance.plain)) {
+            return None;
+        }
+        glance.length = inner.len() as u32;
+        (glance.inner_off, glance.option) = (layout.inner_off, Some(received.option));
+        Some(())
+    }
+
+    /// Sends the packet on if its session says plainly where; gives it back otherwise.
+    #[inline(always)]
+    fn try_fast(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
+        let Some(slot) = self.shard.table.confirm(&glance.name, &glance.found, &glance.plain.ends) else {
+            return Some(frame);
+        };
+        if self.shard.table.role(slot) == Role::Owner {
+            self.forward_fast(frame, glance, slot, now)
+        } else {
+            self.redirect_fast(frame, glance, slot)
+        }
+    }
+
+    #[inline(always)]
+    fn send_fast(&mut self, port: u8, frame: I::Frame, length: u64) {
+        if self.io.can_send(port) {
+            let Err(frame) = self.io.send(port, frame) else { return };
+            self.not_sent_here(length);
+            self.drop_frame(frame, crate::verdict::DropReason::TxRingFull);
+        } else {
+            self.not_sent_here(length);
+            self.send(port, frame);
+        }
+    }
+
+    fn not_sent_here(&mut self, length: u64) {
+        self.fast.tally.not_sent += 1;
+        self.fast.tally.not_sent_bytes += length;
+    }
+
+    fn write_tally(&mut self, counted: bool) {
+        let tally = std::mem::take(&mut self.fast.tally);
+        let counters = &self.counters;
+        if !counted {
+            counters.rx.add(tally.packets);
+            counters.rx_bytes.add(tally.bytes_in);
+        }
+        counters.fast_path.add(tally.packets);
+        counters.forward.add(tally.forwarded);
+        counters.redirect_tx.add(tally.redirected);
+        counters.query_rx.add(tally.queries);
+        counters.redirect_rx.add(tally.redirects);
+        counters.tx.add(tally.packets - tally.not_sent);
+        counters.tx_bytes.add(tally.bytes_out - tally.not_sent_bytes);
+    }
+}

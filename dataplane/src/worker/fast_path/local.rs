@@ -1,0 +1,69 @@
+//! A packet in step with a session that this node owns, from a data interface or through the tunnel.
+
+use super::Glance;
+use crate::clock::NowMs;
+use crate::flow::Generation;
+use crate::route::LinkHop;
+use crate::session::table::{PlainRules, Slot};
+use crate::wire::rewrite;
+use crate::wire::tunnel::TunnelKind;
+use crate::worker::Worker;
+use crate::xsk::Io;
+
+impl<I: Io> Worker<I> {
+    /// Forwards the packet if it is in step; gives it back otherwise.
+    #[inline(always)]
+    pub(super) fn forward_fast(
+        &mut self,
+        mut frame: I::Frame,
+        glance: &Glance,
+        slot: Slot,
+        now: NowMs,
+    ) -> Option<I::Frame> {
+        let Some(hop) = self.follow(glance, slot, now) else { return Some(frame) };
+        if glance.inner_off > 0 {
+            self.io.shrink_front(&mut frame, usize::from(glance.inner_off));
+        }
+        let bytes = self.io.bytes_mut(&mut frame);
+        rewrite::decrement_ttl_of_plain(bytes, usize::from(glance.plain.l3_off), glance.plain.ipv6);
+        rewrite::set_macs(bytes, hop.destination_mac, hop.source_mac);
+        let length = u64::from(glance.length);
+        let tally = &mut self.fast.tally;
+        tally.packets += 1;
+        tally.bytes_in += length + u64::from(glance.inner_off);
+        tally.bytes_out += length;
+        tally.forwarded += 1;
+        if let Some(option) = &glance.option {
+            tally.queries += u64::from(option.kind == TunnelKind::Query);
+            tally.redirects += u64::from(option.kind == TunnelKind::Redirect);
+        }
+        self.send_fast(hop.port, frame, length);
+        None
+    }
+
+    /// Follows the session: where the packet leaves. `None`: nothing was changed, take the long way.
+    #[inline(always)]
+    fn follow(&mut self, glance: &Glance, slot: Slot, now: NowMs) -> Option<LinkHop> {
+        let Self { shard, snapshots, ports, .. } = self;
+        if let Some(option) = &glance.option {
+            // A later generation than the session may have is for `decide`; every session has the first.
+            let settled = option.generation <= Generation(1) || option.owner != snapshots.view.me;
+            if !settled || !matches!(option.kind, TunnelKind::Query | TunnelKind::Redirect) {
+                return None;
+            }
+        }
+        let plain = &glance.plain;
+        let (routes, timeouts) = (&*snapshots.routes, &snapshots.settings.timeouts);
+        let rules = PlainRules { timeouts, routes: routes.generation, now };
+        let leave = |hop| {
+            let hop = routes.hop(hop)?;
+            let fits = u32::from(plain.l3_length) <= hop.mtu;
+            (fits && hop.port != ports.cluster_link).then_some(*hop)
+        };
+        let (hop, sooner) = shard.table.follow_plain(slot, plain, glance.length, &rules, leave)?;
+        if let Some(expires) = sooner {
+            shard.wheel.schedule_no_later(slot, expires);
+        }
+        Some(hop)
+    }
+}

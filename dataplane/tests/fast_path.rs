@@ -1,0 +1,154 @@
+//! The fast path decides nothing otherwise: the same traffic through two clusters, one with it and one without,
+//! leaves the same packets, sessions and counters.
+
+mod cluster;
+
+use std::net::Ipv4Addr;
+
+use cluster::{Cluster, INSIDE, OUTSIDE, hosts, tcp, udp};
+use proptest::prelude::*;
+use samepath_dataplane::counters::Counters;
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A segment of flow `flow`, from client or server, arrives at a node.
+    Segment { flow: usize, from_client: bool, node: u16, flags: u8, ahead: u32, acks: u32, times: u8 },
+    /// A datagram.
+    Datagram { flow: usize, from_client: bool, node: u16 },
+    /// The replication channel is cut or mended.
+    Replication(bool),
+    /// Packets that arrived are worked on, as a burst.
+    Settle,
+    /// Time passes.
+    Pass(u64),
+    /// A node dies.
+    Live([u16; 2]),
+}
+
+const ACK: u8 = 16;
+
+fn event() -> impl Strategy<Value = Event> {
+    let flags =
+        prop_oneof![6 => Just(ACK), 1 => Just(ACK | 8), 1 => Just(2_u8), 1 => Just(18_u8), 1 => any::<u8>()];
+    let numbers =
+        (prop_oneof![4 => 0..3000_u32, 1 => any::<u32>()], prop_oneof![4 => 0..3000_u32, 1 => any::<u32>()]);
+    prop_oneof![
+        20 => (0..4_usize, any::<bool>(), 1..4_u16, flags, numbers, 1..6_u8).prop_map(
+            |(flow, from_client, node, flags, (ahead, acks), times)| {
+                Event::Segment { flow, from_client, node, flags, ahead, acks, times }
+            }),
+        8 => (0..4_usize, any::<bool>(), 1..4_u16).prop_map(|(flow, from_client, node)| {
+            Event::Datagram { flow, from_client, node }
+        }),
+        1 => any::<bool>().prop_map(Event::Replication),
+        12 => Just(Event::Settle),
+        2 => prop_oneof![Just(100_u64), Just(20_000), Just(400_000)].prop_map(Event::Pass),
+        1 => prop_oneof![Just([1, 2]), Just([2, 3]), Just([1, 3])].prop_map(Event::Live),
+    ]
+}
+
+fn ends(flow: usize) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
+    // Flows of different Directors.
+    let (client, server) = hosts(flow as u16 % 3 + 1, flow);
+    ((client, 1000 + flow as u16), (server, 80))
+}
+
+fn play(cluster: &mut Cluster, event: Event) {
+    let node_is_live = |cluster: &Cluster, node: u16| cluster.lives(node);
+    match event {
+        Event::Segment { flow, from_client, node, flags, ahead, acks, times }
+            if node_is_live(cluster, node) =>
+        {
+            let (client, server) = ends(flow);
+            let (from, to, port) =
+                if from_client { (client, server, INSIDE) } else { (server, client, OUTSIDE) };
+            let (seq, ack) = if from_client { (100, 500) } else { (500, 100) };
+            for _ in 0..times {
+                let segment = tcp(from, to, flags, ahead.wrapping_add(seq), acks.wrapping_add(ack));
+                cluster.arrive(node, port, &segment);
+            }
+        }
+        Event::Datagram { flow, from_client, node } if node_is_live(cluster, node) => {
+            let (client, server) = ends(flow);
+            let (from, to, port) =
+                if from_client { (client, server, INSIDE) } else { (server, client, OUTSIDE) };
+            cluster.arrive(node, port, &udp(from, to));
+        }
+        Event::Segment { .. } | Event::Datagram { .. } => {}
+        Event::Replication(on) => cluster.replication = on,
+        Event::Settle => cluster.settle(),
+        Event::Pass(ms) => cluster.pass(ms),
+        Event::Live(live) => cluster.set_live(&live),
+    }
+}
+
+/// All counters but the one that must differ.
+fn counted(counters: &Counters) -> Vec<(&'static str, u64)> {
+    let names = Counters::NAMES.iter().map(|(name, _)| *name);
+    names.zip(counters.values()).filter(|(name, _)| *name != "fast_path").collect()
+}
+
+/// Everything that can be seen of a cluster.
+fn seen(cluster: &mut Cluster) -> String {
+    cluster.settle();
+    let mut seen = format!("{:?}\n{:?}\n", cluster.delivered, cluster.tunnelled);
+    for node in 1..=3 {
+        let mut sessions = cluster.sessions(node);
+        sessions.sort_by_key(|session| {
+            (session.key.lo, session.key.hi, session.key.lo_port, session.key.proto())
+        });
+        seen += &format!("{sessions:?}\n");
+        let counters = &cluster.node(node).counters;
+        let drops: Vec<u64> = counters.drops.iter().map(|one| one.get()).collect();
+        seen += &format!("{drops:?} {:?}\n", counted(counters));
+    }
+    seen
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn with_and_without_it_everything_is_the_same(
+        opening in proptest::collection::vec((0..4_usize, 1..4_u16), 0..6),
+        events in proptest::collection::vec(event(), 1..60),
+    ) {
+        let mut both = [Cluster::new(), Cluster::new().without_fast_path()];
+        for cluster in &mut both {
+            for &(flow, node) in &opening {
+                let (client, server) = ends(flow);
+                cluster.arrive(node, INSIDE, &tcp(client, server, 2, 100, 0));
+                cluster.settle();
+                cluster.arrive(node % 3 + 1, OUTSIDE, &tcp(server, client, 18, 500, 101));
+                cluster.settle();
+                cluster.arrive(node, INSIDE, &tcp(client, server, ACK, 101, 501));
+                cluster.settle();
+            }
+            for &event in &events {
+                play(cluster, event);
+            }
+        }
+        let [fast, long] = &mut both;
+        prop_assert_eq!(seen(fast), seen(long));
+        fast.check_accounts();
+    }
+}
+
+/// Otherwise the comparison would compare nothing.
+#[test]
+fn ordinary_traffic_takes_the_fast_path() {
+    let mut cluster = Cluster::new();
+    let (client, server) = ends(0);
+    for (node, port, segment) in [
+        (1, INSIDE, tcp(client, server, 2, 100, 0)),
+        (3, OUTSIDE, tcp(server, client, 18, 500, 101)),
+        (1, INSIDE, tcp(client, server, ACK, 101, 501)),
+        (3, OUTSIDE, tcp(server, client, ACK, 501, 101)),
+        (1, INSIDE, tcp(client, server, ACK, 101, 501)),
+    ] {
+        cluster.arrive(node, port, &segment);
+        cluster.settle();
+    }
+    let fast = |node| cluster.node(node).counters.fast_path.get();
+    assert_eq!((fast(1), fast(2), fast(3)), (2, 0, 1), "the last two segments, one of them through node 3");
+}
