@@ -19,7 +19,7 @@ END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end demo bench-micro clean packages-build packages-test
+.PHONY: help build test lint unit end-to-end demo bench-micro bench-table clean packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,15 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 bench-micro: packages-build ## Micro benchmarks (criterion), CPU time of single steps
 	$(CARGO) bench -p samepath-benches
 
+# DPDK wants huge pages; what is reserved here is given back. Core 1: the first core has the interrupts.
+bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown: target/bench/table.json
+	@mkdir -p $(TARGET)/bench
+	$(CC) -O3 -march=native -Wall -Wextra $$(pkg-config --cflags libdpdk) -o $(TARGET)/bench/rte_hash \
+	    benches/benches/table/rte_hash.c -Wl,--as-needed $$(pkg-config --libs libdpdk)
+	$(CARGO) bench $(WORKSPACE) --bench table --no-run
+	$(AS_ROOT) benches/benches/table/run.sh env SAMEPATH_RTE_HASH=$(abspath $(TARGET))/bench/rte_hash \
+	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
+
 clean: ## Remove everything built
 	$(CARGO) clean
 
@@ -63,3 +72,6 @@ packages-build:
 
 packages-test:
 	@tests/packages.sh test
+
+packages-bench:
+	@tests/packages.sh bench

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what building and testing need and what is missing, and says what it installs.
-# Usage: packages.sh build | test      (test includes build)
+# Usage: packages.sh build | test | bench      (test and bench include build)
 set -eu
 
 # package:what shows that it is there (a program, or a file by absolute path)
@@ -27,6 +27,9 @@ wireshark-common:dumpcap
 nginx-light:nginx
 curl:curl
 "
+BENCH="
+libdpdk-dev:/usr/share/doc/libdpdk-dev
+"
 
 # Programs of the administrator are often not in an ordinary user's path.
 PATH="$PATH:/usr/sbin:/sbin"
@@ -34,8 +37,9 @@ PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
 build) wanted="$BUILD" ;;
 test) wanted="$BUILD $TEST" ;;
+bench) wanted="$BUILD $BENCH" ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|bench" >&2
     exit 2
     ;;
 esac

@@ -54,7 +54,9 @@ impl Contestant for Reference {
 
     fn miss(&mut self, workload: &Workload) -> Option<f64> {
         let mut hits = 0;
-        let ns = timed(PASS, || hits = workload.unknown().flatten().filter(|key| self.map.contains_key(*key)).count());
+        let ns = timed(PASS, || {
+            hits = workload.unknown().flatten().filter(|key| self.map.contains_key(*key)).count()
+        });
         assert_eq!(hits, 0);
         ns
     }

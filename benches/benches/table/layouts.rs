@@ -82,7 +82,8 @@ impl<L: Layout> Tried<L> {
 }
 
 fn short(key: &FlowKey) -> Key {
-    let number = |bytes: &[u8; 16]| u64::from(u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]));
+    let number =
+        |bytes: &[u8; 16]| u64::from(u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]));
     let ports = u64::from(key.lo_port) | u64::from(key.hi_port) << 16;
     [number(&key.lo) << 32 | number(&key.hi), ports | u64::from(key.proto_vlans) << 32]
 }
@@ -140,7 +141,11 @@ pub struct Linear {
 impl Linear {
     pub fn new(sessions: u32) -> Self {
         let places = (2 * sessions as usize).next_power_of_two();
-        Self { places: HugeArray::new(places, u64::MAX), records: HugeArray::new(sessions as usize, BLANK), used: 0 }
+        Self {
+            places: HugeArray::new(places, u64::MAX),
+            records: HugeArray::new(sessions as usize, BLANK),
+            used: 0,
+        }
     }
 
     fn home(&self, hash: u64) -> usize {

@@ -32,7 +32,9 @@ impl Limit {
             line.0 = std::array::from_fn(|_| step() % u64::from(sessions));
         }
         let lines = index.len() as u64;
-        let order = (0..PASS.max(sessions as usize)).map(|_| (step() % lines) as u32 * 8 + (step() % 8) as u32).collect();
+        let order = (0..PASS.max(sessions as usize))
+            .map(|_| (step() % lines) as u32 * 8 + (step() % 8) as u32)
+            .collect();
         Self { index, records: HugeArray::new(sessions as usize, BLANK), order, at: 0 }
     }
 

@@ -139,9 +139,8 @@ impl Drop for Mapping {
 fn map(bytes: usize, flags: libc::c_int) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: a new anonymous mapping where the kernel likes; no existing memory is concerned.
-    let address = unsafe {
-        libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-    };
+    let address =
+        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -168,7 +167,10 @@ mod tests {
             assert_eq!(array.as_ptr().align_offset(64), 0);
             let large = len * 64 >= SMALLEST;
             assert!(large || array.pages() == Pages::Ordinary, "{len} lines need no huge page");
-            assert!(!large || array.as_ptr().align_offset(HUGE) == 0, "huge pages begin where the array does");
+            assert!(
+                !large || array.as_ptr().align_offset(HUGE) == 0,
+                "huge pages begin where the array does"
+            );
         }
     }
 

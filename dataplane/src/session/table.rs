@@ -26,9 +26,9 @@ use crate::session::record::{Role, Session, State, Tracked};
 use crate::session::tcp::TcpTracking;
 
 pub use burst::Found;
-pub use name::Name;
 use index::Index;
 use line::{FREE, Line, NO_REST, Rest};
+pub use name::Name;
 use name::{Hash, Namer};
 use slots::Slots;
 

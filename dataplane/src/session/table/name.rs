@@ -171,9 +171,10 @@ mod tests {
     #[test]
     fn every_bit_counts() {
         const TRIES: u32 = 2000;
-        for key in [flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (4000, 80)),
-            flow("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), (4000, 80))]
-        {
+        for key in [
+            flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (4000, 80)),
+            flow("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), (4000, 80)),
+        ] {
             let flips: Vec<(usize, u8)> = (12..16).map(|byte| (byte, 1)).chain([(13, 128)]).collect();
             for (byte, bit) in flips {
                 let mut other = key;

@@ -174,7 +174,10 @@ impl Pair {
         }
         if found[0].slot().is_none() && self.table.len() < self.table.capacity() {
             let session = session_in(n % 64, role, State::Generic);
-            let slot = self.table.insert_found(&found[0], &session).map_err(|full| TestCaseError::fail(full.to_string()))?;
+            let slot = self
+                .table
+                .insert_found(&found[0], &session)
+                .map_err(|full| TestCaseError::fail(full.to_string()))?;
             prop_assert_eq!(self.table.settle(&found[0], &keys[0]), Some(slot));
             self.model.insert(session.key, session);
         }
@@ -247,8 +250,10 @@ impl Pair {
             let elsewhere = (session.role != Role::Owner).then_some((session.owner, session.generation));
             prop_assert_eq!(self.table.owned_by(slot), elsewhere);
             for routes in 0..3 {
-                let hops = self.hops.get(&key).filter(|known| known.0 == routes).map_or([None; 2], |known| known.1);
-                let known = [Direction::LoToHi, Direction::HiToLo].map(|way| self.table.hop(slot, way, routes));
+                let hops =
+                    self.hops.get(&key).filter(|known| known.0 == routes).map_or([None; 2], |known| known.1);
+                let known =
+                    [Direction::LoToHi, Direction::HiToLo].map(|way| self.table.hop(slot, way, routes));
                 prop_assert_eq!(known, hops);
             }
         }
@@ -364,9 +369,11 @@ fn ages_and_ends_are_kept_for_years() {
     const DAY_MS: u64 = 86_400_000;
     let mut table = SessionTable::new(4);
     let at = |days: u64| NowMs((1 << 40) + days * DAY_MS);
-    let old = kept(Session { created: at(0), expires: at(5), ..session_in(1, Role::Owner, State::TcpEstablished) });
+    let old =
+        kept(Session { created: at(0), expires: at(5), ..session_in(1, Role::Owner, State::TcpEstablished) });
     let slot = table.insert(&old).unwrap();
-    let new = kept(Session { created: at(1400), expires: at(1400), ..session_in(2, Role::Owner, State::Generic) });
+    let new =
+        kept(Session { created: at(1400), expires: at(1400), ..session_in(2, Role::Owner, State::Generic) });
     table.insert(&new).unwrap();
     assert_eq!(table.get(slot), old);
     table.set_expires(slot, at(1430));
