@@ -41,7 +41,7 @@ pub trait Contestant {
 }
 
 /// Sessions and how often look-ups are repeated.
-const SIZES: [(&str, u32, usize); 3] = [("64k", 1 << 16, 21), ("1m", 1 << 20, 15), ("8m", 1 << 23, 11)];
+const SIZES: [(&str, u32, usize); 3] = [("64k", 1 << 16, 21), ("1m", 1 << 20, 15), ("8m", 1 << 23, 9)];
 
 fn contestants(workload: &Workload) -> Vec<Box<dyn Contestant>> {
     let sessions = workload.sessions;

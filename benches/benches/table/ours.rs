@@ -62,7 +62,10 @@ fn session(key: FlowKey, now: NowMs) -> Session {
 pub fn count_instructions() {
     let mut workload = Workload::new(1 << 16);
     let mut ours = Ours::new(&workload);
-    ours.insert(&workload);
+    // Without a clock: valgrind does not know this one.
+    for key in &workload.known {
+        ours.table.insert(&session(*key, ours.now)).expect("there is room");
+    }
     workload.known.truncate(1 << 14);
     packets(&mut ours.table, &workload.known, ours.now);
     println!("{} packets", workload.known.len());
@@ -168,7 +171,7 @@ impl Contestant for Ours {
         let Self { table, wheel, now, .. } = self;
         *now = now.plus(300_000 + 2 * TICK_MS);
         let mut due: Vec<Slot> = Vec::with_capacity(256);
-        let ns = timed(workload.known.len(), || {
+        timed(workload.known.len(), || {
             while !table.is_empty() {
                 wheel.advance(*now, 256, &mut due);
                 for slot in due.drain(..) {
@@ -176,7 +179,6 @@ impl Contestant for Ours {
                     table.remove(slot);
                 }
             }
-        });
-        ns
+        })
     }
 }

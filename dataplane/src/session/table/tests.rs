@@ -12,7 +12,7 @@ use crate::session::wheel::TICK_MS;
 
 /// Flow number `n`: every third one is IPv6.
 fn key(protocol: u8, n: u32) -> FlowKey {
-    if n % 3 != 0 {
+    if !n.is_multiple_of(3) {
         return ipv4(protocol, n);
     }
     let client = std::net::Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(n) << 40 | u128::from(n));
@@ -129,7 +129,7 @@ impl Pair {
         let before = session.expires;
         session.packets += u64::from(times);
         session.bytes += u64::from(times) * u64::from(length);
-        let replicate = length % 2 == 0;
+        let replicate = length.is_multiple_of(2);
         session.version += u32::from(replicate);
         if replicate || state != session.state {
             session.timeout_ms = length * 64;
