@@ -54,7 +54,7 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 	    2>&1 | tee -a $(LOG)
 
 instructions: packages-test ## Instructions per packet by role: at most 10 % above benches/instructions.json
-	$(CARGO) bench $(WORKSPACE) --bench burst -- --check benches/instructions.json
+	$(CARGO) bench $(WORKSPACE) --bench burst -- --check $(abspath benches/instructions.json)
 
 bench-burst: packages-test ## The whole worker over memory: instructions and Mpps by role, two workers
 	$(CARGO) bench $(WORKSPACE) --bench burst
