@@ -94,8 +94,8 @@ impl Namer {
     #[inline(always)]
     pub(super) fn name_plain(&self, plain: &Plain) -> Name {
         let addresses = if plain.ipv6 {
-            let [a, b, c, d] = plain.ends.map(|word| u128::from(u64::from_be(word)));
-            self.digest(a << 64 | b, c << 64 | d)
+            let [a, b, c, d] = plain.ends.map(|word| u128::from(u64::from_le(word)));
+            self.digest(a | b << 64, c | d << 64)
         } else {
             plain.ends[0]
         };
@@ -164,6 +164,23 @@ mod tests {
 
     fn flow(a: IpAddr, b: IpAddr, ports: (u16, u16)) -> FlowKey {
         FlowKey::new((key_bytes(a), ports.0), (key_bytes(b), ports.1), proto::TCP, (5, 0xfff)).0
+    }
+
+    /// A session is found by a packet however the packet was read.
+    #[test]
+    fn plain_packets_have_the_names_of_their_keys() {
+        let namer = Namer::random();
+        for (a, b) in [("10.0.0.1", "192.0.2.9"), ("2001:db8::1", "fd00::2"), ("fd00:1::1", "fd00:2::9")] {
+            let key = flow(a.parse().unwrap(), b.parse().unwrap(), (4000, 80));
+            let ends = match key.is_ipv4() {
+                true => [namer.name(&key).addresses, 0, 0, 0],
+                false => addresses(&key),
+            };
+            let rest = u64::from(key.lo_port) | u64::from(key.hi_port) << 16;
+            let rest = rest | u64::from(key.proto_vlans) << 32;
+            let plain = Plain { ends, ipv6: !key.is_ipv4(), rest, ..Plain::default() };
+            assert_eq!(namer.name_plain(&plain), namer.name(&key), "{a} {b}");
+        }
     }
 
     proptest! {
