@@ -152,7 +152,7 @@ impl Node {
         assert!(self.wire.arrive(port, bytes, &self.hasher), "a frame the XDP program would not steer");
     }
 
-    /// A packet arrives through the tunnel, as [`Node::tunnelled`] gave it.
+    /// A packet arrives through the tunnel, as another node sent it.
     pub fn arrive_tunnelled(&self, bytes: &[u8], layout: &Layout) {
         self.wire.arrive_with(bytes, layout);
     }
