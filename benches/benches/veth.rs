@@ -9,7 +9,7 @@ use samepath_benches::device::{self, Device, Peer, Traffic};
 use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
 use samepath_benches::report::{Goal, Report, Summary, Table};
-use samepath_benches::rig::{ClusterLink, Rig, Setting};
+use samepath_benches::rig::{Links, Rig, Setting};
 use serde::Serialize;
 
 /// How the bench is called.
@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     flows: Vec<u64>,
     /// Devices to measure.
-    #[arg(long, value_delimiter = ',', default_value = "samepath,bare-af-xdp,kernel,conntrack,xdp-redirect")]
+    #[arg(long, value_delimiter = ',', default_values_t = PEERS)]
     peers: Vec<Peer>,
     /// What the flows are: udp or tcp.
     #[arg(long, value_parser = traffic, default_value = "udp")]
@@ -42,6 +42,20 @@ fn traffic(text: &str) -> Result<Traffic, String> {
         .ok_or_else(|| format!("`{text}` is neither udp nor tcp"))
 }
 
+/// What is measured unless told otherwise.
+const PEERS: [Peer; 10] = [
+    Peer::Samepath,
+    Peer::Bare,
+    Peer::Kernel,
+    Peer::Conntrack,
+    Peer::SamepathTunnel,
+    Peer::ConntrackVxlan,
+    Peer::Redirect,
+    Peer::Testpmd,
+    Peer::SamepathSplit,
+    Peer::TestpmdSplit,
+];
+
 const GOALS: &[(&str, Goal)] = &[
     ("ratio_vs_bare/1k", Goal::AtLeast(0.92)),
     ("ratio_vs_bare/1m", Goal::AtLeast(0.90)),
@@ -50,6 +64,7 @@ const GOALS: &[(&str, Goal)] = &[
     ("ratio_vs_conntrack/1m", Goal::AtLeast(2.4)),
     ("ratio_vs_conntrack_vxlan", Goal::AtLeast(3.0)),
     ("ratio_vs_testpmd", Goal::AtLeast(2.5)),
+    ("ratio_vs_testpmd_split", Goal::AtLeast(0.95)),
 ];
 
 /// One device, one number of flows, one repetition.
@@ -69,14 +84,13 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let _settings = machine_settings(&arguments)?;
-    let rig = Rig::new("veth", ClusterLink::Veth)?;
+    let rig = Rig::new("veth", Links::Freed)?;
     let mut search = Search::new(arguments.window);
     let mut measured = Vec::new();
     for repetition in 0..arguments.reps {
         for &flows in &arguments.flows {
             for &peer in &arguments.peers {
-                // Without sessions the number of flows makes no difference: once per round is enough.
-                if !peer.keeps_sessions() && flows != arguments.flows[0] {
+                if !is_worth_it(peer, flows, &arguments.flows) {
                     continue;
                 }
                 let window = one(&rig, &mut search, peer, flows, arguments.traffic)?;
@@ -88,6 +102,18 @@ fn main() -> Result<()> {
     }
     drop(rig);
     finish(&measured)
+}
+
+/// Without sessions the number of flows makes no difference: once per round is enough. So it is for tunnels,
+/// which are compared at 100,000 flows.
+fn is_worth_it(peer: Peer, flows: u64, all: &[u64]) -> bool {
+    match peer {
+        Peer::SamepathTunnel | Peer::SamepathTunnelXdp | Peer::ConntrackVxlan => {
+            flows == 100_000 || all.len() == 1
+        }
+        Peer::SamepathSplit => flows == all[0],
+        _ => peer.keeps_sessions() || flows == all[0],
+    }
 }
 
 fn machine_settings(arguments: &Arguments) -> Result<Vec<Setting>> {
@@ -105,7 +131,7 @@ fn machine_settings(arguments: &Arguments) -> Result<Vec<Setting>> {
 fn one(rig: &Rig, search: &mut Search, peer: Peer, flows: u64, traffic: Traffic) -> Result<Window> {
     let device = Device::start(rig, peer, flows)?;
     device.open_flows(rig, traffic, flows)?;
-    let stream = Stream::steady(traffic.steady(), flows, 1.0, 1.0);
+    let stream = Stream::steady(traffic.steady(), flows, &rig.into_ingress()?);
     let window = search.peak(rig, &device, &format!("{peer}@{flows}"), &stream)?;
     device.stop(rig)?;
     Ok(window)
@@ -146,8 +172,14 @@ fn finish(measured: &[Measurement]) -> Result<()> {
             }
         }
     }
-    for (other, name) in [(Peer::Testpmd, "testpmd"), (Peer::TestpmdSplit, "testpmd_split")] {
-        if let Some(summary) = ratio(measured, (Peer::Samepath, 1_000), (other, 1_000)) {
+    // The tunnels are compared at the middle of the three numbers of flows, testpmd has no flows.
+    let pairs = [
+        ("conntrack_vxlan", Peer::SamepathTunnel, Peer::ConntrackVxlan, 100_000),
+        ("testpmd", Peer::Samepath, Peer::Testpmd, 1_000),
+        ("testpmd_split", Peer::SamepathSplit, Peer::TestpmdSplit, 1_000),
+    ];
+    for (name, ours, theirs, flows) in pairs {
+        if let Some(summary) = ratio(measured, (ours, flows), (theirs, flows)) {
             report.metric(&format!("ratio_vs_{name}"), &summary);
         }
     }

@@ -8,7 +8,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::rig::{GENERATOR, GENERATOR_CORE, INGRESS, Interface, Rig};
+use crate::rig::{GENERATOR_CORE, Interface, Rig};
 
 /// Generated from `generator.bpf.c` by libbpf-cargo.
 #[allow(missing_docs, unused_imports, dead_code, unsafe_code, clippy::all)]
@@ -39,8 +39,6 @@ pub enum Kind {
     TcpSynAck = 2,
     /// Segments within an open connection.
     TcpAck = 3,
-    /// Frames recorded before.
-    Replay = 4,
 }
 
 /// Packets to be sent.
@@ -60,44 +58,52 @@ pub struct Stream {
     pub rate: f64,
     /// How long, seconds.
     pub seconds: f64,
-    /// Frames to be sent as they are ([`Kind::Replay`]), all of one length.
-    pub recording: Vec<Vec<u8>>,
-    /// Interface in the generator's namespace to send out of, and link address to send to.
+    /// Recorded frames among the packets.
+    pub recording: Option<Recording>,
+    /// Which way the packets go.
     pub way: Way,
 }
 
-/// Which way packets go into the device under test.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Way {
-    /// Interface in the generator's namespace.
-    pub from: &'static str,
-    /// The device's end of that link.
-    pub to: &'static str,
+/// Frames seen before, all of one length, to be sent again as they are.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The frames.
+    pub frames: Vec<Vec<u8>>,
+    /// 1: nothing else is sent; 2: every second packet is one of them.
+    pub every: u32,
+    /// Which way they go.
+    pub way: Way,
 }
 
-/// Into the device's ingress.
-pub const INTO_INGRESS: Way = Way { from: GENERATOR, to: INGRESS };
+/// Which way packets leave the generator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Interface in the generator's namespace.
+    pub from: String,
+    /// Link address at the other end.
+    pub to: [u8; 6],
+}
 
 impl Stream {
-    /// Packets of `kind` of `flows` flows at `rate` for `seconds`.
-    pub fn steady(kind: Kind, flows: u64, rate: f64, seconds: f64) -> Self {
+    /// Packets of `kind` of `flows` flows; rate and duration are set by whoever measures.
+    pub fn steady(kind: Kind, flows: u64, way: &Way) -> Self {
         Self {
             kind,
             reverse: false,
             once: false,
             first_flow: 0,
             flows,
-            rate,
-            seconds,
-            recording: Vec::new(),
-            way: INTO_INGRESS,
+            rate: 1.0,
+            seconds: 1.0,
+            recording: None,
+            way: way.clone(),
         }
     }
 
     /// One packet of `kind` for each of `flows` flows, from the server to the client if `reverse`.
-    pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64) -> Self {
+    pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64, way: &Way) -> Self {
         let seconds = flows as f64 / rate * 2.0 + 1.0;
-        Self { reverse, once: true, ..Self::steady(kind, flows, rate, seconds) }
+        Self { reverse, once: true, rate, seconds, ..Self::steady(kind, flows, way) }
     }
 
     /// The same for flows from number `first_flow` on.
@@ -111,7 +117,7 @@ impl Stream {
     }
 
     fn frame_length(&self) -> usize {
-        self.recording.first().map_or(FRAME, Vec::len)
+        self.recording.iter().flat_map(|recording| &recording.frames).map(Vec::len).next().unwrap_or(FRAME)
     }
 }
 
@@ -122,14 +128,17 @@ pub struct Generator(JoinHandle<Result<u64>>);
 impl Generator {
     /// Starts sending; returns when the program is loaded and the first packet is about to leave.
     pub fn start(rig: &Rig, stream: Stream) -> Result<Self> {
-        let source = Interface::new(&rig.generator, stream.way.from);
-        let (device, source_mac) = (source.index()?, source.mac()?);
-        let destination_mac = rig.interface(stream.way.to).mac()?;
+        let source = Interface::new(&rig.generator, &stream.way.from);
+        let source_mac = source.mac()?;
+        let mut devices = vec![source.index()?];
+        if let Some(recording) = &stream.recording {
+            devices.push(Interface::new(&rig.generator, &recording.way.from).index()?);
+        }
         let namespace = rig.generator.clone();
         let (loaded, is_loaded) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("sb-generator".into()).spawn(move || {
             core_affinity::set_for_current(core_affinity::CoreId { id: GENERATOR_CORE });
-            namespace.enter(|| send(&stream, device, source_mac, destination_mac, &loaded))
+            namespace.enter(|| send(&stream, &devices, source_mac, &loaded))
         })?;
         match is_loaded.recv() {
             Ok(()) => Ok(Self(thread)),
@@ -154,29 +163,35 @@ fn join(thread: JoinHandle<Result<u64>>) -> Result<u64> {
 
 fn send(
     stream: &Stream,
-    device: u32,
+    devices: &[u32],
     source_mac: [u8; 6],
-    destination_mac: [u8; 6],
     loaded: &std::sync::mpsc::Sender<()>,
 ) -> Result<u64> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skeleton::GeneratorSkelBuilder::default().open(&mut storage)?;
     let length = stream.frame_length();
-    let recorded = stream.recording.len().max(1) as u32;
-    open.maps.recording.set_max_entries(recorded)?;
+    let recorded: &[Vec<u8>] = stream.recording.as_ref().map_or(&[], |recording| &recording.frames);
+    open.maps.recording.set_max_entries(recorded.len().max(1) as u32)?;
     let fixed = open.maps.rodata_data.as_deref_mut().context("the generator has no settings")?;
-    fixed.destination_mac = destination_mac;
+    fixed.destination_mac = stream.way.to;
     fixed.source_mac = source_mac;
     fixed.kind = stream.kind as u32;
     fixed.reverse = u32::from(stream.reverse);
+    fixed.replay_every = stream.recording.as_ref().map_or(0, |recording| recording.every);
     fixed.in_order = u32::from(stream.once);
     fixed.first_flow = stream.first_flow;
     fixed.flows = stream.flows;
     fixed.interval_ns = (BATCH as f64 * 1e9 / stream.rate) as u64;
     fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
     let program = open.load().context("the generator's program cannot be loaded: run as root")?;
-    program.maps.device.update(&0u32.to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
-    for (number, frame) in stream.recording.iter().enumerate() {
+    for (number, device) in devices.iter().enumerate() {
+        program.maps.device.update(
+            &(number as u32).to_ne_bytes(),
+            &device.to_ne_bytes(),
+            MapFlags::ANY,
+        )?;
+    }
+    for (number, frame) in recorded.iter().enumerate() {
         let mut bytes = [0; REPLAYED];
         bytes[..frame.len()].copy_from_slice(frame);
         program.maps.recording.update(&(number as u32).to_ne_bytes(), &bytes, MapFlags::ANY)?;

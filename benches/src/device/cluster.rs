@@ -8,7 +8,9 @@ use samepath_tests::netns::Namespace;
 use samepath_tests::node::Node;
 use samepath_tests::{program, wait};
 
+use super::Traffic;
 use super::node::{NodePlan, launch};
+use crate::generator::Way;
 use crate::rig::Rig;
 
 /// How long the nodes may take to see each other.
@@ -73,6 +75,28 @@ impl Cluster {
     /// Counters of node `number`.
     pub fn stats(&self, number: u8) -> Result<Stats> {
         self.cli(number).ask("stats")
+    }
+
+    /// The way into `inside` of node `number`.
+    pub fn way_into(&self, rig: &Rig, number: u8) -> Result<Way> {
+        match number {
+            1 => rig.into_ingress(),
+            other => rig.into_node(other, &self.namespaces[usize::from(other) - 2]),
+        }
+    }
+
+    /// Opens flows at node `number`, which becomes their Owner, and waits until all others hold backups.
+    pub fn open_at(
+        &self,
+        rig: &Rig,
+        number: u8,
+        traffic: Traffic,
+        first_flow: u64,
+        flows: u64,
+    ) -> Result<()> {
+        let owned = || Ok(self.stats(number)?.sessions.owner);
+        super::open(&self.way_into(rig, number)?, rig, traffic, first_flow, flows, owned)?;
+        self.wait_backed_up()
     }
 
     /// Waits until every change of every node has been acknowledged by every other.
