@@ -77,6 +77,12 @@ impl Cluster {
         self.cli(number).ask("stats")
     }
 
+    /// `samepath aggregation on|off` on all nodes.
+    pub fn set_aggregation(&self, on: bool) -> Result<()> {
+        let word = if on { "on" } else { "off" };
+        self.nodes.iter().try_for_each(|node| node.cli().run(&["aggregation", word]).map(drop))
+    }
+
     /// The way into `inside` of node `number`.
     pub fn way_into(&self, rig: &Rig, number: u8) -> Result<Way> {
         match number {

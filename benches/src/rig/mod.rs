@@ -42,6 +42,11 @@ pub const REDIRECTED: &str = "sbred";
 /// The device's cluster link.
 pub const CLUSTER: &str = "sbclu";
 
+/// Where a node's frames enter the switch.
+pub fn switch_port(number: u8) -> String {
+    format!("sbclu{number}")
+}
+
 /// The switch between the nodes, in the generator's namespace.
 const SWITCH: &str = "sbswitch";
 
@@ -104,8 +109,11 @@ pub struct Rig {
     pub device: Namespace,
 }
 
-/// No duplicate address detection, no reverse path filter: addresses are static, asymmetry is the point.
+/// No IPv6, no reverse path filter (asymmetry is the point), bridges without netfilter.
 const QUIET: &[(&str, &str)] = &[
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
@@ -188,7 +196,8 @@ impl Rig {
             self.device.ip(&format!(
                 "link add {DEAD_PORT} mtu {CLUSTER_MTU} type ifb\n\
                  link add {CLUSTER} mtu {CLUSTER_MTU} type bridge mcast_snooping 0\n\
-                 link set {UPLINK} master {CLUSTER} up\nlink set {DEAD_PORT} master {CLUSTER}\n"
+                 link set {UPLINK} master {CLUSTER} up\nlink set {DEAD_PORT} master {CLUSTER}\n\
+                 link set {UPLINK} type bridge_slave learning off\n"
             ))?;
         }
         let mut lines = format!(
