@@ -123,16 +123,24 @@ impl Bench {
         NodePlan::new(2 * self.arguments.flows).in_cluster_of(NODES)
     }
 
-    fn note(&mut self, rig: &Rig, device: &Device, role: Role, repetition: u32, stream: &Stream) -> Result<()> {
+    fn note(
+        &mut self,
+        rig: &Rig,
+        device: &Device,
+        role: Role,
+        repetition: u32,
+        stream: &Stream,
+    ) -> Result<()> {
         let window = self.search.peak(rig, device, role.name(), stream)?;
         println!(
-            "{:<28} {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %{}",
+            "{:<28} {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %{}  ({})",
             role.name(),
             window.forwarded / 1e6,
             window.offered / 1e6,
             window.ns_per_packet,
             window.device_core * 100.0,
-            if window.is_spoiled() { " SPOILED" } else { "" }
+            if window.is_spoiled() { " SPOILED" } else { "" },
+            window.thread_shares()
         );
         self.measured.push(Measurement { role, repetition, window });
         Ok(())
@@ -154,8 +162,7 @@ impl Bench {
         let frames = recorder::record(&rig, 2, &elsewhere)?;
         for (role, every) in [(Role::OwnerHalf, 2), (Role::Owner, 1)] {
             let recording = Recording { frames: frames.clone(), every, way: rig.into_cluster_link() };
-            let stream =
-                Stream { flows: frames.len() as u64, recording: Some(recording), ..direct.clone() };
+            let stream = Stream { flows: frames.len() as u64, recording: Some(recording), ..direct.clone() };
             self.note(&rig, &device, role, repetition, &stream)?;
         }
         device.stop(&rig)
@@ -197,7 +204,11 @@ impl Bench {
         let after = cluster.stats(1)?;
         let by_xdp = after.xdp_outcome("redirected") - before.xdp_outcome("redirected");
         let by_worker = after.rx - before.rx;
-        println!("  {:.2} % by XDP", 100.0 * by_xdp as f64 / (by_xdp + by_worker).max(1) as f64);
+        println!(
+            "  {:.2} % by XDP; {} of {flows} flows published",
+            100.0 * by_xdp as f64 / (by_xdp + by_worker).max(1) as f64,
+            after.forwards.published - after.forwards.withdrawn
+        );
         device.stop(&rig)
     }
 

@@ -138,12 +138,6 @@ fn one(rig: &Rig, search: &mut Search, peer: Peer, flows: u64, traffic: Traffic)
 }
 
 fn line(peer: Peer, flows: u64, window: &Window) -> String {
-    let threads: Vec<String> = window
-        .threads
-        .iter()
-        .filter(|(_, share)| *share > 0.01)
-        .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
-        .collect();
     format!(
         "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %, stolen {:.0} %{}  ({})",
         peer.name(),
@@ -154,7 +148,7 @@ fn line(peer: Peer, flows: u64, window: &Window) -> String {
         window.foreign * 100.0,
         window.stolen * 100.0,
         if window.is_spoiled() { " SPOILED" } else { "" },
-        threads.join(", ")
+        window.thread_shares()
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod bare;
 mod cluster;
+mod conntrackd;
 mod kernel;
 mod node;
 mod redirect;
@@ -18,6 +19,7 @@ use crate::rig::{self, Counters, DEVICE_CORE, NODES, Policy, Rig, Thread};
 
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
 pub use cluster::Cluster;
+pub use conntrackd::Conntrackd;
 pub use node::NodePlan;
 
 /// Interrupt of the ingress at most this long after the first packet.
@@ -281,9 +283,19 @@ impl Device {
             Peer::Samepath | Peer::SamepathAlone | Peer::SamepathSplit => {
                 self.cluster_of_it()?.open_at(rig, 1, traffic, 0, flows)
             }
-            _ => open(&rig.into_ingress()?, rig, traffic, 0, flows, || kernel::sessions(rig)).and_then(|()| {
-                if self.peer == Peer::ConntrackVxlan { rig.cut_cluster_link() } else { Ok(()) }
-            }),
+            _ => {
+                open(&rig.into_ingress()?, rig, traffic, 0, flows, || kernel::sessions(rig)).and_then(|()| {
+                    if self.peer == Peer::ConntrackVxlan { rig.cut_cluster_link() } else { Ok(()) }
+                })
+            }
+        }
+    }
+
+    /// Its cluster, to be asked for its processes or killed.
+    pub fn cluster_mut(&mut self) -> Result<&mut Cluster> {
+        match &mut self.running {
+            Running::Cluster(cluster) => Ok(cluster),
+            _ => bail!("{} is not samepath", self.peer),
         }
     }
 

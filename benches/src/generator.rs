@@ -102,8 +102,14 @@ impl Stream {
 
     /// One packet of `kind` for each of `flows` flows, from the server to the client if `reverse`.
     pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64, way: &Way) -> Self {
+        // The time is only a guard.
         let seconds = flows as f64 / rate * 2.0 + 1.0;
         Self { reverse, once: true, rate, seconds, ..Self::steady(kind, flows, way) }
+    }
+
+    /// One packet of `kind` for each flow, from number `first_flow` on, until the time is over.
+    pub fn fresh(kind: Kind, first_flow: u64, way: &Way) -> Self {
+        Self { once: true, first_flow, ..Self::steady(kind, u64::from(u32::MAX), way) }
     }
 
     /// The same for flows from number `first_flow` on.
@@ -112,7 +118,8 @@ impl Stream {
     }
 
     fn repetitions(&self) -> u32 {
-        let packets = if self.once { self.flows as f64 } else { self.rate * self.seconds * 1.05 };
+        let in_time = self.rate * self.seconds * 1.05;
+        let packets = if self.once { in_time.min(self.flows as f64) } else { in_time };
         packets.clamp(1.0, f64::from(i32::MAX)) as u32
     }
 
@@ -185,11 +192,7 @@ fn send(
     fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
     let program = open.load().context("the generator's program cannot be loaded: run as root")?;
     for (number, device) in devices.iter().enumerate() {
-        program.maps.device.update(
-            &(number as u32).to_ne_bytes(),
-            &device.to_ne_bytes(),
-            MapFlags::ANY,
-        )?;
+        program.maps.device.update(&(number as u32).to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
     }
     for (number, frame) in recorded.iter().enumerate() {
         let mut bytes = [0; REPLAYED];

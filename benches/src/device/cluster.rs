@@ -11,7 +11,7 @@ use samepath_tests::{program, wait};
 use super::Traffic;
 use super::node::{NodePlan, launch};
 use crate::generator::Way;
-use crate::rig::Rig;
+use crate::rig::{self, Rig};
 
 /// How long the nodes may take to see each other.
 const MEMBERS: Duration = Duration::from_secs(15);
@@ -67,6 +67,27 @@ impl Cluster {
         &mut self.nodes
     }
 
+    /// CPU time of node `number` so far, ns: of its workers, and of all its other threads.
+    pub fn cpu_ns(&mut self, number: u8) -> Result<(u64, u64)> {
+        let process = self.nodes[usize::from(number) - 1].service().pid();
+        let (mut workers, mut others) = (0, 0);
+        for thread in rig::of_process(process)? {
+            let sum = if thread.name().starts_with("sp-worker") { &mut workers } else { &mut others };
+            *sum += thread.cpu_ns();
+        }
+        Ok((workers, others))
+    }
+
+    /// SIGKILL to the node under test.
+    pub fn kill_device(&mut self) -> Result<()> {
+        self.nodes[0].kill()
+    }
+
+    /// The namespace of another node.
+    pub fn namespace(&self, number: u8) -> &Namespace {
+        &self.namespaces[usize::from(number) - 2]
+    }
+
     /// The command line of node `number`.
     pub fn cli(&self, number: u8) -> &Cli {
         self.nodes[usize::from(number) - 1].cli()
@@ -87,7 +108,7 @@ impl Cluster {
     pub fn way_into(&self, rig: &Rig, number: u8) -> Result<Way> {
         match number {
             1 => rig.into_ingress(),
-            other => rig.into_node(other, &self.namespaces[usize::from(other) - 2]),
+            other => rig.into_node(other, self.namespace(other)),
         }
     }
 
@@ -124,7 +145,10 @@ impl Cluster {
     /// Ends all nodes and removes the namespaces of the others.
     pub fn stop(mut self) -> Result<()> {
         for node in &mut self.nodes {
-            node.stop()?;
+            // A bench may have killed one.
+            if node.service().ended()?.is_none() {
+                node.stop()?;
+            }
         }
         for namespace in &self.namespaces {
             program::run(std::process::Command::new("ip").args(["netns", "delete", namespace.name()]))?;

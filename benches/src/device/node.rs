@@ -27,7 +27,13 @@ pub struct NodePlan {
 impl NodePlan {
     /// The device under test, alone, with room for `flows` sessions.
     pub fn new(flows: u64) -> Self {
-        Self { number: 1, nodes: 1, sessions: (flows * 5 / 4).max(65_536), peer_timeout_ms: 60_000, extra: Vec::new() }
+        Self {
+            number: 1,
+            nodes: 1,
+            sessions: (flows * 5 / 4).max(65_536),
+            peer_timeout_ms: 60_000,
+            extra: Vec::new(),
+        }
     }
 
     /// As one of `nodes` nodes.
@@ -64,8 +70,11 @@ impl NodePlan {
     fn arguments(&self, rig: &Rig) -> Vec<String> {
         let mut arguments: Vec<String> = Vec::new();
         let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        let (inside, outside, cluster) =
-            if self.number == 1 { (INGRESS, rig.egress(), CLUSTER) } else { ("inside", "outside", "cluster") };
+        let (inside, outside, cluster) = if self.number == 1 {
+            (INGRESS, rig.egress(), CLUSTER)
+        } else {
+            ("inside", "outside", "cluster")
+        };
         flag("--node-id", self.number.to_string());
         flag("--cluster-id", "7001".into());
         flag("--data", format!("inside={inside}"));

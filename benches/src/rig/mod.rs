@@ -233,7 +233,9 @@ impl Rig {
         match self.links {
             Links::Freed => self.lead_other_nodes_to(DEAD_PORT),
             Links::Native => Ok(()),
-            Links::Redirectable => Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(FOR_EVER_NS),
+            Links::Redirectable => {
+                Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(FOR_EVER_NS)
+            }
         }
     }
 
@@ -246,11 +248,17 @@ impl Rig {
         Ok(())
     }
 
+    /// Makes one more namespace.
+    pub fn add_namespace(&self, role: &str) -> Result<Namespace> {
+        let namespace = Namespace::add(&self.prefix, role)?;
+        namespace.sysctl(QUIET)?;
+        Ok(namespace)
+    }
+
     /// Makes the namespace of another node: a cluster link into the switch, `inside` towards the
     /// generator (whose end is `sbin<number>`), `outside` an ifb.
     pub fn add_node(&self, number: u8) -> Result<Namespace> {
-        let node = Namespace::add(&self.prefix, &format!("n{number}"))?;
-        node.sysctl(QUIET)?;
+        let node = self.add_namespace(&format!("n{number}"))?;
         self.generator.ip(&format!(
             "link add sbclu{number} mtu {CLUSTER_MTU} type veth peer name cluster mtu {CLUSTER_MTU} netns {0}\n\
              link add sbin{number} type veth peer name inside netns {0}\n\
@@ -346,7 +354,12 @@ impl Rig {
         let of = |name: &str| {
             all.get(name).copied().with_context(|| format!("the device under test has lost {name}"))
         };
-        Ok(Counters { ingress: of(INGRESS)?, uplink: of(self.uplink())?, egress: of(EGRESS)?, cluster: of(CLUSTER)? })
+        Ok(Counters {
+            ingress: of(INGRESS)?,
+            uplink: of(self.uplink())?,
+            egress: of(EGRESS)?,
+            cluster: of(CLUSTER)?,
+        })
     }
 }
 
