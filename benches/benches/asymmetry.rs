@@ -7,7 +7,7 @@ use samepath_benches::device::{Cluster, Device, NodePlan, Peer, Traffic};
 use samepath_benches::generator::{Recording, Stream};
 use samepath_benches::measure::{Search, Window};
 use samepath_benches::recorder;
-use samepath_benches::report::{Goal, Report, Summary, Table};
+use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
 use samepath_benches::rig::{Links, NODES, Rig};
 use serde::Serialize;
 
@@ -85,8 +85,18 @@ impl Role {
             Role::ForwarderXdp => "forwarder (XDP), 100 %",
         }
     }
+
+    /// Colour in the plot: local, Owner, forwarder.
+    fn group(self) -> usize {
+        match self {
+            Role::AggregationOff | Role::Local | Role::LocalBeside => 1,
+            Role::OwnerHalf | Role::Owner => 0,
+            Role::ForwarderHalf | Role::Forwarder | Role::ForwarderXdp => 2,
+        }
+    }
 }
 
+/// One role, one repetition.
 #[derive(Clone, Debug, Serialize)]
 struct Measurement {
     role: Role,
@@ -217,7 +227,8 @@ impl Bench {
         for measurement in &self.measured {
             report.measurement(measurement)?;
         }
-        self.print_medians();
+        let bars = self.print_medians();
+        report.plot("", "CPU time per packet of one node, by role", "ns per packet", &bars)?;
         let rate = |window: &Window| window.forwarded;
         let cost = |window: &Window| window.ns_per_packet;
         let figures = [
@@ -250,7 +261,9 @@ impl Bench {
         Summary::of((0..self.arguments.reps).filter_map(|r| Some(find(one, r)? / find(other, r)?)))
     }
 
-    fn print_medians(&self) {
+    /// The table of medians; costs as bars.
+    fn print_medians(&self) -> Vec<Bar> {
+        let mut bars = Vec::new();
         let mut table = Table::new(&["role", "Mpps", "ns/packet", "spread %", "spoiled"]);
         for role in Role::ALL {
             let windows: Vec<&Window> =
@@ -261,6 +274,7 @@ impl Bench {
             ) else {
                 continue;
             };
+            bars.push(Bar { label: role.name().to_owned(), group: role.group(), summary: cost.clone() });
             table.row([
                 role.name().to_owned(),
                 format!("{:.3}", rate.median),
@@ -270,6 +284,7 @@ impl Bench {
             ]);
         }
         println!("\n{table}");
+        bars
     }
 }
 

@@ -2,13 +2,14 @@
 //! Topology and method: `benches/README.md`.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Parser;
 use samepath_benches::device::{self, Device, Peer, Traffic};
 use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
-use samepath_benches::report::{Goal, Report, Summary, Table};
+use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
 use samepath_benches::rig::{Links, Rig, Setting};
 use serde::Serialize;
 
@@ -157,7 +158,8 @@ fn finish(measured: &[Measurement]) -> Result<()> {
     for measurement in measured {
         report.measurement(measurement)?;
     }
-    print_medians(measured);
+    let bars = print_medians(measured);
+    report.plot("", "Forwarding on one core, 60-byte packets", "million packets per second", &bars)?;
     for (flows, label) in [(1_000, "1k"), (100_000, "100k"), (1_000_000, "1m")] {
         for (other, name) in [(Peer::Bare, "bare"), (Peer::Conntrack, "conntrack"), (Peer::Kernel, "kernel")]
         {
@@ -197,7 +199,9 @@ fn ratio(measured: &[Measurement], ours: (Peer, u64), theirs: (Peer, u64)) -> Op
     }))
 }
 
-fn print_medians(measured: &[Measurement]) {
+/// The table of medians; the same as bars.
+fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
+    let mut bars = Vec::new();
     let mut groups: BTreeMap<(u64, &str), Vec<&Measurement>> = BTreeMap::new();
     for one in measured {
         groups.entry((one.flows, one.peer)).or_default().push(one);
@@ -210,6 +214,9 @@ fn print_medians(measured: &[Measurement]) {
         else {
             continue;
         };
+        let has_flows = Peer::from_str(peer).is_ok_and(Peer::keeps_sessions);
+        let label = if has_flows { format!("{peer}, {flows} flows") } else { peer.to_owned() };
+        bars.push(Bar { label, group: usize::from(!peer.starts_with("samepath")), summary: rate.clone() });
         table.row([
             peer.to_owned(),
             flows.to_string(),
@@ -221,4 +228,5 @@ fn print_medians(measured: &[Measurement]) {
         ]);
     }
     println!("\n{table}");
+    bars
 }

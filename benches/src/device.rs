@@ -346,7 +346,7 @@ fn open(
     let before = count()?;
     for _ in 0..4 {
         for (kind, reverse) in traffic.opening() {
-            let stream = Stream::once(kind, reverse, flows, OPENING_RATE, way).from_flow(first_flow);
+            let stream = Stream::once(kind, reverse, flows, OPENING_RATE, way).from_flow(first_flow).gently();
             Generator::send(rig, stream)?;
             sleep(Duration::from_millis(100));
         }

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -21,6 +22,12 @@ const LIVE_FRAMES: u32 = 2;
 
 /// Frames per look at the clock (`BATCH` in the program).
 const BATCH: u64 = 64;
+
+/// Time between two bursts of a gentle generator.
+const PERIOD: Duration = Duration::from_millis(1);
+
+/// Packets per second within such a burst: the device's ring holds 256.
+const BURST_RATE: f64 = 1.5e6;
 
 /// Frame length: the shortest there is, without its checksum.
 const FRAME: usize = 60;
@@ -58,6 +65,8 @@ pub struct Stream {
     pub rate: f64,
     /// How long, seconds.
     pub seconds: f64,
+    /// Sleep between short bursts instead of spinning, so that other nodes on the generator's core can run.
+    pub gentle: bool,
     /// Recorded frames among the packets.
     pub recording: Option<Recording>,
     /// Which way the packets go.
@@ -95,6 +104,7 @@ impl Stream {
             flows,
             rate: 1.0,
             seconds: 1.0,
+            gentle: false,
             recording: None,
             way: way.clone(),
         }
@@ -110,6 +120,11 @@ impl Stream {
     /// One packet of `kind` for each flow, from number `first_flow` on, until the time is over.
     pub fn fresh(kind: Kind, first_flow: u64, way: &Way) -> Self {
         Self { once: true, first_flow, ..Self::steady(kind, u64::from(u32::MAX), way) }
+    }
+
+    /// The same with pauses, see [`Stream::gentle`].
+    pub fn gently(self) -> Self {
+        Self { gentle: true, ..self }
     }
 
     /// The same for flows from number `first_flow` on.
@@ -188,7 +203,8 @@ fn send(
     fixed.in_order = u32::from(stream.once);
     fixed.first_flow = stream.first_flow;
     fixed.flows = stream.flows;
-    fixed.interval_ns = (BATCH as f64 * 1e9 / stream.rate) as u64;
+    let within_burst = if stream.gentle { stream.rate.max(BURST_RATE) } else { stream.rate };
+    fixed.interval_ns = (BATCH as f64 * 1e9 / within_burst) as u64;
     fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
     let program = open.load().context("the generator's program cannot be loaded: run as root")?;
     for (number, device) in devices.iter().enumerate() {
@@ -201,13 +217,28 @@ fn send(
     }
     loaded.send(()).context("nobody waits for the generator")?;
     let frame = vec![0u8; length];
-    program.progs.generate.test_run(ProgramInput {
-        data_in: Some(&frame),
-        flags: LIVE_FRAMES,
-        repeat: stream.repetitions(),
-        ..Default::default()
-    })?;
+    let run = |repeat: u32| {
+        let input = ProgramInput { data_in: Some(&frame), flags: LIVE_FRAMES, repeat, ..Default::default() };
+        program.progs.generate.test_run(input).map(drop)
+    };
+    if stream.gentle { in_bursts(stream, run)? } else { run(stream.repetitions())? }
     Ok(program.maps.bss_data.as_deref().context("the generator counts nothing")?.sent)
+}
+
+/// Every [`PERIOD`] as many packets as belong to it, until the stream is sent.
+fn in_bursts(stream: &Stream, run: impl Fn(u32) -> libbpf_rs::Result<()>) -> Result<()> {
+    let began = Instant::now();
+    let mut sent = 0;
+    while sent < stream.repetitions() && began.elapsed().as_secs_f64() < stream.seconds {
+        let due = (began.elapsed() + PERIOD).as_secs_f64() * stream.rate;
+        let count = (due as u32).min(stream.repetitions()).saturating_sub(sent);
+        if count > 0 {
+            run(count)?;
+            sent += count;
+        }
+        std::thread::sleep(PERIOD);
+    }
+    Ok(())
 }
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::Parser;
 use samepath_benches::device::Peer;
-use samepath_benches::report::{Goal, Report, Summary, Table};
+use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
 use samepath_benches::rig::Setting;
 
 /// How the bench is called.
@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "insertion,sync,lag,takeover")]
     parts: Vec<String>,
     /// Sessions per second at which backups are tried, ascending.
-    #[arg(long, value_delimiter = ',', default_value = "50000,100000,150000,200000,300000,400000")]
+    #[arg(long, value_delimiter = ',', default_value = "50000,100000,150000,200000,300000,400000,600000,800000")]
     rates: Vec<f64>,
     /// Seconds of new sessions at each rate.
     #[arg(long, default_value_t = 3.0)]
@@ -59,6 +59,17 @@ struct Bench {
 impl Bench {
     fn note(&mut self, name: &str, value: f64) {
         self.figures.entry(name.to_owned()).or_default().push(value);
+    }
+
+    /// Figures that begin with `prefix`.
+    fn bars(&self, prefix: &str) -> Vec<Bar> {
+        let named = self.figures.iter().filter_map(|(name, values)| Some((name.strip_prefix(prefix)?, values)));
+        named
+            .filter_map(|(name, values)| {
+                let group = usize::from(!name.starts_with("samepath"));
+                Some(Bar { label: name.to_owned(), group, summary: Summary::of(values.iter().copied())? })
+            })
+            .collect()
     }
 
     fn median(&self, name: &str) -> Option<f64> {
@@ -119,6 +130,7 @@ fn finish(mut bench: Bench) -> Result<()> {
         }
     }
     println!("\n{table}");
+    bench.report.plot("", "New sessions of one core", "new sessions per second", &bench.bars("insert_per_s/"))?;
     let insert = |peer: Peer, traffic: &str| format!("insert_per_s/{peer}/{traffic}");
     bench.ratio("ratio_vs_conntrack_insert", &insert(Peer::Samepath, "udp"), &insert(Peer::Conntrack, "udp"));
     bench.ratio(
