@@ -2,14 +2,15 @@
 //! Topology and method: `benches/README.md`.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Parser;
 use samepath_benches::device::{self, Device, Peer, Traffic};
 use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
-use samepath_benches::report::{Goal, Report, Summary, Table};
-use samepath_benches::rig::{ClusterLink, Rig, Setting};
+use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
+use samepath_benches::rig::{Links, Rig, Setting};
 use serde::Serialize;
 
 /// How the bench is called.
@@ -25,7 +26,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     flows: Vec<u64>,
     /// Devices to measure.
-    #[arg(long, value_delimiter = ',', default_value = "samepath,bare-af-xdp,kernel,conntrack,xdp-redirect")]
+    #[arg(long, value_delimiter = ',', default_values_t = PEERS)]
     peers: Vec<Peer>,
     /// What the flows are: udp or tcp.
     #[arg(long, value_parser = traffic, default_value = "udp")]
@@ -42,6 +43,20 @@ fn traffic(text: &str) -> Result<Traffic, String> {
         .ok_or_else(|| format!("`{text}` is neither udp nor tcp"))
 }
 
+/// What is measured unless told otherwise.
+const PEERS: [Peer; 10] = [
+    Peer::Samepath,
+    Peer::Bare,
+    Peer::Kernel,
+    Peer::Conntrack,
+    Peer::SamepathTunnel,
+    Peer::ConntrackVxlan,
+    Peer::Redirect,
+    Peer::Testpmd,
+    Peer::SamepathSplit,
+    Peer::TestpmdSplit,
+];
+
 const GOALS: &[(&str, Goal)] = &[
     ("ratio_vs_bare/1k", Goal::AtLeast(0.92)),
     ("ratio_vs_bare/1m", Goal::AtLeast(0.90)),
@@ -50,6 +65,7 @@ const GOALS: &[(&str, Goal)] = &[
     ("ratio_vs_conntrack/1m", Goal::AtLeast(2.4)),
     ("ratio_vs_conntrack_vxlan", Goal::AtLeast(3.0)),
     ("ratio_vs_testpmd", Goal::AtLeast(2.5)),
+    ("ratio_vs_testpmd_split", Goal::AtLeast(0.95)),
 ];
 
 /// One device, one number of flows, one repetition.
@@ -69,14 +85,13 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let _settings = machine_settings(&arguments)?;
-    let rig = Rig::new("veth", ClusterLink::Veth)?;
+    let rig = Rig::new("veth", Links::Freed)?;
     let mut search = Search::new(arguments.window);
     let mut measured = Vec::new();
     for repetition in 0..arguments.reps {
         for &flows in &arguments.flows {
             for &peer in &arguments.peers {
-                // Without sessions the number of flows makes no difference: once per round is enough.
-                if !peer.keeps_sessions() && flows != arguments.flows[0] {
+                if !is_worth_it(peer, flows, &arguments.flows) {
                     continue;
                 }
                 let window = one(&rig, &mut search, peer, flows, arguments.traffic)?;
@@ -88,6 +103,18 @@ fn main() -> Result<()> {
     }
     drop(rig);
     finish(&measured)
+}
+
+/// Without sessions the number of flows makes no difference: once per round is enough. So it is for tunnels,
+/// which are compared at 100,000 flows.
+fn is_worth_it(peer: Peer, flows: u64, all: &[u64]) -> bool {
+    match peer {
+        Peer::SamepathTunnel | Peer::SamepathTunnelXdp | Peer::ConntrackVxlan => {
+            flows == 100_000 || all.len() == 1
+        }
+        Peer::SamepathSplit => flows == all[0],
+        _ => peer.keeps_sessions() || flows == all[0],
+    }
 }
 
 fn machine_settings(arguments: &Arguments) -> Result<Vec<Setting>> {
@@ -105,19 +132,13 @@ fn machine_settings(arguments: &Arguments) -> Result<Vec<Setting>> {
 fn one(rig: &Rig, search: &mut Search, peer: Peer, flows: u64, traffic: Traffic) -> Result<Window> {
     let device = Device::start(rig, peer, flows)?;
     device.open_flows(rig, traffic, flows)?;
-    let stream = Stream::steady(traffic.steady(), flows, 1.0, 1.0);
+    let stream = Stream::steady(traffic.steady(), flows, &rig.into_ingress()?);
     let window = search.peak(rig, &device, &format!("{peer}@{flows}"), &stream)?;
     device.stop(rig)?;
     Ok(window)
 }
 
 fn line(peer: Peer, flows: u64, window: &Window) -> String {
-    let threads: Vec<String> = window
-        .threads
-        .iter()
-        .filter(|(_, share)| *share > 0.01)
-        .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
-        .collect();
     format!(
         "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %, stolen {:.0} %{}  ({})",
         peer.name(),
@@ -128,7 +149,7 @@ fn line(peer: Peer, flows: u64, window: &Window) -> String {
         window.foreign * 100.0,
         window.stolen * 100.0,
         if window.is_spoiled() { " SPOILED" } else { "" },
-        threads.join(", ")
+        window.thread_shares()
     )
 }
 
@@ -137,7 +158,8 @@ fn finish(measured: &[Measurement]) -> Result<()> {
     for measurement in measured {
         report.measurement(measurement)?;
     }
-    print_medians(measured);
+    let bars = print_medians(measured);
+    report.plot("", "Forwarding on one core, 60-byte packets", "million packets per second", &bars)?;
     for (flows, label) in [(1_000, "1k"), (100_000, "100k"), (1_000_000, "1m")] {
         for (other, name) in [(Peer::Bare, "bare"), (Peer::Conntrack, "conntrack"), (Peer::Kernel, "kernel")]
         {
@@ -146,8 +168,14 @@ fn finish(measured: &[Measurement]) -> Result<()> {
             }
         }
     }
-    for (other, name) in [(Peer::Testpmd, "testpmd"), (Peer::TestpmdSplit, "testpmd_split")] {
-        if let Some(summary) = ratio(measured, (Peer::Samepath, 1_000), (other, 1_000)) {
+    // The tunnels are compared at the middle of the three numbers of flows, testpmd has no flows.
+    let pairs = [
+        ("conntrack_vxlan", Peer::SamepathTunnel, Peer::ConntrackVxlan, 100_000),
+        ("testpmd", Peer::Samepath, Peer::Testpmd, 1_000),
+        ("testpmd_split", Peer::SamepathSplit, Peer::TestpmdSplit, 1_000),
+    ];
+    for (name, ours, theirs, flows) in pairs {
+        if let Some(summary) = ratio(measured, (ours, flows), (theirs, flows)) {
             report.metric(&format!("ratio_vs_{name}"), &summary);
         }
     }
@@ -171,7 +199,9 @@ fn ratio(measured: &[Measurement], ours: (Peer, u64), theirs: (Peer, u64)) -> Op
     }))
 }
 
-fn print_medians(measured: &[Measurement]) {
+/// The table of medians; the same as bars.
+fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
+    let mut bars = Vec::new();
     let mut groups: BTreeMap<(u64, &str), Vec<&Measurement>> = BTreeMap::new();
     for one in measured {
         groups.entry((one.flows, one.peer)).or_default().push(one);
@@ -184,6 +214,9 @@ fn print_medians(measured: &[Measurement]) {
         else {
             continue;
         };
+        let has_flows = Peer::from_str(peer).is_ok_and(Peer::keeps_sessions);
+        let label = if has_flows { format!("{peer}, {flows} flows") } else { peer.to_owned() };
+        bars.push(Bar { label, group: usize::from(!peer.starts_with("samepath")), summary: rate.clone() });
         table.row([
             peer.to_owned(),
             flows.to_string(),
@@ -195,4 +228,5 @@ fn print_medians(measured: &[Measurement]) {
         ]);
     }
     println!("\n{table}");
+    bars
 }

@@ -16,11 +16,10 @@
 #include <bpf/bpf_helpers.h>
 
 /* What the packets are; see `Kind` in src/generator.rs. */
-enum kind { UDP, TCP_SYN, TCP_SYN_ACK, TCP_ACK, REPLAY };
+enum kind { UDP, TCP_SYN, TCP_SYN_ACK, TCP_ACK };
 
 #define FRAME 60        /* shortest Ethernet frame without its checksum */
 #define REPLAYED 160    /* longest recorded frame */
-#define FRAMES 65536    /* recorded frames */
 #define BATCH 64        /* frames per look at the clock */
 #define LATE_NS 5000000 /* a schedule that is this late begins anew */
 
@@ -36,6 +35,7 @@ const volatile __u8 source_mac[6];
 const volatile __u32 kind;
 const volatile __u32 reverse; /* from the server to the client */
 const volatile __u32 in_order; /* each flow once, one after the other; else spread over all of them */
+const volatile __u32 replay_every; /* 0: nothing recorded is sent, 1: nothing else, 2: every second packet */
 const volatile __u64 first_flow;
 const volatile __u64 flows;
 const volatile __u64 interval_ns; /* between batches */
@@ -46,7 +46,7 @@ static __u64 next_ns;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2); /* 0: for packets made here, 1: for recorded ones */
 	__type(key, __u32);
 	__type(value, __u32);
 } device SEC(".maps");
@@ -188,21 +188,28 @@ SEC("xdp")
 int generate(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	__u32 recorded;
 
 	if (sent % BATCH == 0 && !pace())
 		return XDP_DROP;
 	if (in_order && sent >= flows)
 		return XDP_DROP;
-	if (kind == REPLAY) {
+	recorded = replay_every && sent % replay_every == 0;
+	if (recorded) {
 		if (!replay(context))
 			return XDP_ABORTED;
 	} else {
+		/* Recorded frames are longer, and all frames of a run begin alike. */
+		if (end - data > FRAME && bpf_xdp_adjust_tail(context, FRAME - (end - data)))
+			return XDP_ABORTED;
+		data = (void *)(long)context->data;
+		end = (void *)(long)context->data_end;
 		if (data + FRAME > end)
 			return XDP_ABORTED;
 		write_frame(data);
 	}
 	sent++;
-	return bpf_redirect_map(&device, 0, XDP_DROP);
+	return bpf_redirect_map(&device, recorded, XDP_DROP);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -2,6 +2,7 @@
 
 mod bare;
 mod cluster;
+mod conntrackd;
 mod kernel;
 mod node;
 mod redirect;
@@ -11,20 +12,21 @@ use std::fmt;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::generator::{Generator, Kind, Stream};
-use crate::rig::{self, Counters, DEVICE_CORE, INGRESS, NODES, Policy, Rig, Thread};
+use crate::generator::{Generator, Kind, Stream, Way};
+use crate::rig::{self, Counters, DEVICE_CORE, NODES, Policy, Rig, Thread};
 
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
 pub use cluster::Cluster;
+pub use conntrackd::Conntrackd;
 pub use node::NodePlan;
 
 /// Interrupt of the ingress at most this long after the first packet.
 const COALESCE_NS: u64 = 20_000;
 
 /// Packets per second while sessions are opened: far below what any device loses at.
-const OPENING_RATE: f64 = 250_000.0;
+const OPENING_RATE: f64 = 200_000.0;
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,6 +35,12 @@ pub enum Peer {
     Samepath,
     /// The same, a cluster of one.
     SamepathAlone,
+    /// A cluster of one with NAPI on the other core.
+    SamepathSplit,
+    /// Of the three nodes, one that is not the Owner: its workers tunnel.
+    SamepathTunnel,
+    /// The same, with `--forwarder xdp`.
+    SamepathTunnelXdp,
     /// The dataplane's own rings and loop, the logic taken out.
     Bare,
     /// The kernel's routing.
@@ -51,9 +59,12 @@ pub enum Peer {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 9] = [
+    pub const ALL: [Peer; 12] = [
         Peer::Samepath,
         Peer::SamepathAlone,
+        Peer::SamepathSplit,
+        Peer::SamepathTunnel,
+        Peer::SamepathTunnelXdp,
         Peer::Bare,
         Peer::Kernel,
         Peer::Conntrack,
@@ -68,6 +79,9 @@ impl Peer {
         match self {
             Peer::Samepath => "samepath",
             Peer::SamepathAlone => "samepath-alone",
+            Peer::SamepathSplit => "samepath-split",
+            Peer::SamepathTunnel => "samepath-tunnel",
+            Peer::SamepathTunnelXdp => "samepath-tunnel-xdp",
             Peer::Bare => "bare-af-xdp",
             Peer::Kernel => "kernel",
             Peer::Conntrack => "conntrack",
@@ -83,9 +97,36 @@ impl Peer {
         matches!(self, Peer::Kernel | Peer::Conntrack | Peer::ConntrackVxlan)
     }
 
+    /// Its NAPI runs beside the generator.
+    fn is_split(self) -> bool {
+        matches!(self, Peer::SamepathSplit | Peer::TestpmdSplit)
+    }
+
     /// Keeps sessions, so that flows have to be opened first.
     pub fn keeps_sessions(self) -> bool {
-        matches!(self, Peer::Samepath | Peer::SamepathAlone | Peer::Conntrack | Peer::ConntrackVxlan)
+        self.is_samepath() || matches!(self, Peer::Conntrack | Peer::ConntrackVxlan)
+    }
+
+    fn is_samepath(self) -> bool {
+        matches!(
+            self,
+            Peer::Samepath
+                | Peer::SamepathAlone
+                | Peer::SamepathSplit
+                | Peer::SamepathTunnel
+                | Peer::SamepathTunnelXdp
+        )
+    }
+
+    /// How its node is run, if it is samepath.
+    fn plan(self, flows: u64) -> Option<NodePlan> {
+        let plan = NodePlan::new(flows);
+        match self {
+            Peer::SamepathAlone | Peer::SamepathSplit => Some(plan),
+            Peer::Samepath | Peer::SamepathTunnel => Some(plan.in_cluster_of(NODES)),
+            Peer::SamepathTunnelXdp => Some(plan.in_cluster_of(NODES).with(&["--forwarder", "xdp"])),
+            _ => None,
+        }
     }
 }
 
@@ -125,38 +166,54 @@ pub struct Device {
 impl Device {
     /// Makes `peer` the device under test, with room for `flows` sessions.
     pub fn start(rig: &Rig, peer: Peer, flows: u64) -> Result<Self> {
-        let ingress = rig.interface(INGRESS);
-        ingress.set_gro(peer.is_kernel())?;
-        ingress.defer_interrupts(COALESCE_NS)?;
-        let running = match peer {
-            Peer::Samepath => {
-                Running::Cluster(Cluster::start(rig, &NodePlan::new(flows).in_cluster_of(NODES))?)
-            }
-            Peer::SamepathAlone => Running::Cluster(Cluster::start(rig, &NodePlan::new(flows))?),
-            Peer::Bare => Running::Program(bare::start(rig)?),
-            Peer::Kernel => Running::Kernel(kernel::Ruleset::none()),
-            Peer::Conntrack => Running::Kernel(kernel::Ruleset::stateful(rig)?),
-            Peer::ConntrackVxlan => Running::Kernel(kernel::Ruleset::stateful_and_tunnel(rig)?),
-            Peer::Redirect => Running::Redirect(redirect::Redirect::start(rig)?),
-            Peer::Testpmd | Peer::TestpmdSplit => Running::Program(testpmd::start(rig)?),
-        };
+        match peer.plan(flows) {
+            Some(plan) => Self::start_node(rig, peer, &plan),
+            None => Self::start_as(rig, peer, |rig| match peer {
+                Peer::Bare => bare::start(rig).map(Running::Program),
+                Peer::Conntrack => kernel::Ruleset::stateful(rig).map(Running::Kernel),
+                Peer::ConntrackVxlan => kernel::Ruleset::stateful_and_tunnel(rig).map(Running::Kernel),
+                Peer::Redirect => redirect::Redirect::start(rig).map(Running::Redirect),
+                Peer::Testpmd | Peer::TestpmdSplit => testpmd::start(rig).map(Running::Program),
+                _ => Ok(Running::Kernel(kernel::Ruleset::none())),
+            }),
+        }
+    }
+
+    /// A node run as `plan` says, with the other nodes of its cluster.
+    pub fn start_node(rig: &Rig, peer: Peer, plan: &NodePlan) -> Result<Self> {
+        Self::start_as(rig, peer, |rig| Cluster::start(rig, plan).map(Running::Cluster))
+    }
+
+    fn start_as(rig: &Rig, peer: Peer, run: impl FnOnce(&Rig) -> Result<Running>) -> Result<Self> {
+        for &receiver in rig.receivers() {
+            rig.interface(receiver).set_gro(peer.is_kernel())?;
+            rig.interface(receiver).defer_interrupts(COALESCE_NS)?;
+        }
+        let running = run(rig)?;
         // After the start: a veth has a NAPI context only with an XDP program or GRO.
-        ingress.set_threaded(true)?;
+        for &receiver in rig.receivers() {
+            rig.interface(receiver).set_threaded(true)?;
+        }
         let mut device = Self { peer, running, threads: Vec::new() };
-        device.arrange_threads()?;
+        device.arrange_threads(rig)?;
         Ok(device)
     }
 
     /// Puts every thread of the device where it belongs.
-    fn arrange_threads(&mut self) -> Result<()> {
-        let napi = rig::kernel_threads(&format!("napi/{INGRESS}-"))?;
-        if napi.is_empty() {
-            bail!("{INGRESS} has no NAPI thread: is threaded NAPI missing in this kernel?");
+    fn arrange_threads(&mut self, rig: &Rig) -> Result<()> {
+        let mut napi = Vec::new();
+        for receiver in rig.receivers() {
+            let threads = rig::kernel_threads(&format!("napi/{receiver}-"))?;
+            if threads.is_empty() {
+                bail!("{receiver} has no NAPI thread: is threaded NAPI missing in this kernel?");
+            }
+            napi.extend(threads);
         }
-        let split = self.peer == Peer::TestpmdSplit;
+        let split = self.peer.is_split();
         for thread in &napi {
             thread.pin(if split { rig::GENERATOR_CORE } else { DEVICE_CORE })?;
-            thread.schedule(Policy::Other)?;
+            // Beside the generator, which never sleeps, it must come first.
+            thread.schedule(if split { Policy::Fifo } else { Policy::Other })?;
         }
         self.threads = if split { Vec::new() } else { napi };
         if let Some(process) = self.process() {
@@ -198,7 +255,8 @@ impl Device {
     /// Packets forwarded, from the counters of its interfaces.
     pub fn forwarded(&self, counters: &Counters) -> u64 {
         match self.peer {
-            Peer::Redirect => counters.taken(),
+            Peer::Redirect | Peer::SamepathTunnelXdp => counters.taken(),
+            Peer::SamepathTunnel | Peer::ConntrackVxlan => counters.left() + counters.tunnelled(),
             _ => counters.left(),
         }
     }
@@ -211,22 +269,38 @@ impl Device {
         }
     }
 
-    /// Opens `flows` flows in both directions, so that what follows is established; repeated until the
-    /// device holds nearly all of them, because a paced generator may still lose a packet.
+    /// Opens `flows` flows in both directions, so that what follows is established: at another node if the
+    /// device shall tunnel, otherwise at the device. Then cuts the cluster link of a device that tunnels.
     pub fn open_flows(&self, rig: &Rig, traffic: Traffic, flows: u64) -> Result<()> {
         if !self.peer.keeps_sessions() {
             return Ok(());
         }
-        for _ in 0..3 {
-            for (kind, reverse) in traffic.opening() {
-                Generator::send(rig, Stream::once(kind, reverse, flows, OPENING_RATE))?;
-                sleep(Duration::from_millis(50));
+        match self.peer {
+            Peer::SamepathTunnel | Peer::SamepathTunnelXdp => {
+                self.cluster_of_it()?.open_at(rig, 2, traffic, 0, flows)?;
+                rig.cut_cluster_link()
             }
-            if self.sessions(rig)? >= flows * 98 / 100 {
-                return self.cluster().map_or(Ok(()), Cluster::wait_backed_up);
+            Peer::Samepath | Peer::SamepathAlone | Peer::SamepathSplit => {
+                self.cluster_of_it()?.open_at(rig, 1, traffic, 0, flows)
+            }
+            _ => {
+                open(&rig.into_ingress()?, rig, traffic, 0, flows, || kernel::sessions(rig)).and_then(|()| {
+                    if self.peer == Peer::ConntrackVxlan { rig.cut_cluster_link() } else { Ok(()) }
+                })
             }
         }
-        bail!("{} holds {} of {flows} sessions after three attempts", self.peer, self.sessions(rig)?)
+    }
+
+    /// Its cluster, to be asked for its processes or killed.
+    pub fn cluster_mut(&mut self) -> Result<&mut Cluster> {
+        match &mut self.running {
+            Running::Cluster(cluster) => Ok(cluster),
+            _ => bail!("{} is not samepath", self.peer),
+        }
+    }
+
+    fn cluster_of_it(&self) -> Result<&Cluster> {
+        self.cluster().with_context(|| format!("{} is not samepath", self.peer))
     }
 
     /// Sessions it holds.
@@ -240,7 +314,10 @@ impl Device {
 
     /// Ends it.
     pub fn stop(self, rig: &Rig) -> Result<()> {
-        rig.interface(INGRESS).set_threaded(false)?;
+        rig.join_cluster_link()?;
+        for &receiver in rig.receivers() {
+            rig.interface(receiver).set_threaded(false)?;
+        }
         match self.running {
             Running::Cluster(cluster) => cluster.stop(),
             Running::Program(service) => {
@@ -256,9 +333,34 @@ impl Device {
     }
 }
 
-/// Threads that move packets and block when there are none.
+/// Sends what opens `flows` flows until nearly all of them are held as `count` sees it: a paced generator may
+/// still lose a packet.
+fn open(
+    way: &Way,
+    rig: &Rig,
+    traffic: Traffic,
+    first_flow: u64,
+    flows: u64,
+    count: impl Fn() -> Result<u64>,
+) -> Result<()> {
+    let before = count()?;
+    for _ in 0..4 {
+        for (kind, reverse) in traffic.opening() {
+            let stream = Stream::once(kind, reverse, flows, OPENING_RATE, way).from_flow(first_flow).gently();
+            Generator::send(rig, stream)?;
+            sleep(Duration::from_millis(100));
+        }
+        if count()? - before >= flows * 98 / 100 {
+            return Ok(());
+        }
+    }
+    bail!("{} of {flows} sessions are there after four attempts", count()? - before)
+}
+
+/// Threads that move packets and block when there are none, and cannot ask for a policy themselves. The
+/// daemon's workers are told by `--sched`.
 fn is_worker(thread: &Thread) -> bool {
-    thread.name().starts_with("sp-worker") || thread.name().starts_with(bare::THREAD)
+    thread.name().starts_with(bare::THREAD)
 }
 
 /// What flows consist of.

@@ -2,13 +2,14 @@
 
 use std::mem::MaybeUninit;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::rig::{GENERATOR, GENERATOR_CORE, INGRESS, Interface, Rig};
+use crate::rig::{GENERATOR_CORE, Interface, Rig};
 
 /// Generated from `generator.bpf.c` by libbpf-cargo.
 #[allow(missing_docs, unused_imports, dead_code, unsafe_code, clippy::all)]
@@ -21,6 +22,12 @@ const LIVE_FRAMES: u32 = 2;
 
 /// Frames per look at the clock (`BATCH` in the program).
 const BATCH: u64 = 64;
+
+/// Time between two bursts of a gentle generator.
+const PERIOD: Duration = Duration::from_millis(1);
+
+/// Packets per second within such a burst: the device's ring holds 256.
+const BURST_RATE: f64 = 1.5e6;
 
 /// Frame length: the shortest there is, without its checksum.
 const FRAME: usize = 60;
@@ -39,8 +46,6 @@ pub enum Kind {
     TcpSynAck = 2,
     /// Segments within an open connection.
     TcpAck = 3,
-    /// Frames recorded before.
-    Replay = 4,
 }
 
 /// Packets to be sent.
@@ -60,44 +65,66 @@ pub struct Stream {
     pub rate: f64,
     /// How long, seconds.
     pub seconds: f64,
-    /// Frames to be sent as they are ([`Kind::Replay`]), all of one length.
-    pub recording: Vec<Vec<u8>>,
-    /// Interface in the generator's namespace to send out of, and link address to send to.
+    /// Sleep between short bursts instead of spinning, so that other nodes on the generator's core can run.
+    pub gentle: bool,
+    /// Recorded frames among the packets.
+    pub recording: Option<Recording>,
+    /// Which way the packets go.
     pub way: Way,
 }
 
-/// Which way packets go into the device under test.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Way {
-    /// Interface in the generator's namespace.
-    pub from: &'static str,
-    /// The device's end of that link.
-    pub to: &'static str,
+/// Frames seen before, all of one length, to be sent again as they are.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The frames.
+    pub frames: Vec<Vec<u8>>,
+    /// 1: nothing else is sent; 2: every second packet is one of them.
+    pub every: u32,
+    /// Which way they go.
+    pub way: Way,
 }
 
-/// Into the device's ingress.
-pub const INTO_INGRESS: Way = Way { from: GENERATOR, to: INGRESS };
+/// Which way packets leave the generator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Interface in the generator's namespace.
+    pub from: String,
+    /// Link address at the other end.
+    pub to: [u8; 6],
+}
 
 impl Stream {
-    /// Packets of `kind` of `flows` flows at `rate` for `seconds`.
-    pub fn steady(kind: Kind, flows: u64, rate: f64, seconds: f64) -> Self {
+    /// Packets of `kind` of `flows` flows; rate and duration are set by whoever measures.
+    pub fn steady(kind: Kind, flows: u64, way: &Way) -> Self {
         Self {
             kind,
             reverse: false,
             once: false,
             first_flow: 0,
             flows,
-            rate,
-            seconds,
-            recording: Vec::new(),
-            way: INTO_INGRESS,
+            rate: 1.0,
+            seconds: 1.0,
+            gentle: false,
+            recording: None,
+            way: way.clone(),
         }
     }
 
     /// One packet of `kind` for each of `flows` flows, from the server to the client if `reverse`.
-    pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64) -> Self {
+    pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64, way: &Way) -> Self {
+        // The time is only a guard.
         let seconds = flows as f64 / rate * 2.0 + 1.0;
-        Self { reverse, once: true, ..Self::steady(kind, flows, rate, seconds) }
+        Self { reverse, once: true, rate, seconds, ..Self::steady(kind, flows, way) }
+    }
+
+    /// One packet of `kind` for each flow, from number `first_flow` on, until the time is over.
+    pub fn fresh(kind: Kind, first_flow: u64, way: &Way) -> Self {
+        Self { once: true, first_flow, ..Self::steady(kind, u64::from(u32::MAX), way) }
+    }
+
+    /// The same with pauses, see [`Stream::gentle`].
+    pub fn gently(self) -> Self {
+        Self { gentle: true, ..self }
     }
 
     /// The same for flows from number `first_flow` on.
@@ -106,12 +133,13 @@ impl Stream {
     }
 
     fn repetitions(&self) -> u32 {
-        let packets = if self.once { self.flows as f64 } else { self.rate * self.seconds * 1.05 };
+        let in_time = self.rate * self.seconds * 1.05;
+        let packets = if self.once { in_time.min(self.flows as f64) } else { in_time };
         packets.clamp(1.0, f64::from(i32::MAX)) as u32
     }
 
     fn frame_length(&self) -> usize {
-        self.recording.first().map_or(FRAME, Vec::len)
+        self.recording.iter().flat_map(|recording| &recording.frames).map(Vec::len).next().unwrap_or(FRAME)
     }
 }
 
@@ -122,14 +150,17 @@ pub struct Generator(JoinHandle<Result<u64>>);
 impl Generator {
     /// Starts sending; returns when the program is loaded and the first packet is about to leave.
     pub fn start(rig: &Rig, stream: Stream) -> Result<Self> {
-        let source = Interface::new(&rig.generator, stream.way.from);
-        let (device, source_mac) = (source.index()?, source.mac()?);
-        let destination_mac = rig.interface(stream.way.to).mac()?;
+        let source = Interface::new(&rig.generator, &stream.way.from);
+        let source_mac = source.mac()?;
+        let mut devices = vec![source.index()?];
+        if let Some(recording) = &stream.recording {
+            devices.push(Interface::new(&rig.generator, &recording.way.from).index()?);
+        }
         let namespace = rig.generator.clone();
         let (loaded, is_loaded) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("sb-generator".into()).spawn(move || {
             core_affinity::set_for_current(core_affinity::CoreId { id: GENERATOR_CORE });
-            namespace.enter(|| send(&stream, device, source_mac, destination_mac, &loaded))
+            namespace.enter(|| send(&stream, &devices, source_mac, &loaded))
         })?;
         match is_loaded.recv() {
             Ok(()) => Ok(Self(thread)),
@@ -154,42 +185,64 @@ fn join(thread: JoinHandle<Result<u64>>) -> Result<u64> {
 
 fn send(
     stream: &Stream,
-    device: u32,
+    devices: &[u32],
     source_mac: [u8; 6],
-    destination_mac: [u8; 6],
     loaded: &std::sync::mpsc::Sender<()>,
 ) -> Result<u64> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skeleton::GeneratorSkelBuilder::default().open(&mut storage)?;
     let length = stream.frame_length();
-    let recorded = stream.recording.len().max(1) as u32;
-    open.maps.recording.set_max_entries(recorded)?;
+    let recorded: &[Vec<u8>] = stream.recording.as_ref().map_or(&[], |recording| &recording.frames);
+    open.maps.recording.set_max_entries(recorded.len().max(1) as u32)?;
     let fixed = open.maps.rodata_data.as_deref_mut().context("the generator has no settings")?;
-    fixed.destination_mac = destination_mac;
+    fixed.destination_mac = stream.way.to;
     fixed.source_mac = source_mac;
     fixed.kind = stream.kind as u32;
     fixed.reverse = u32::from(stream.reverse);
+    fixed.replay_every = stream.recording.as_ref().map_or(0, |recording| recording.every);
     fixed.in_order = u32::from(stream.once);
     fixed.first_flow = stream.first_flow;
     fixed.flows = stream.flows;
-    fixed.interval_ns = (BATCH as f64 * 1e9 / stream.rate) as u64;
+    let within_burst = if stream.gentle { stream.rate.max(BURST_RATE) } else { stream.rate };
+    fixed.interval_ns = (BATCH as f64 * 1e9 / within_burst) as u64;
     fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
     let program = open.load().context("the generator's program cannot be loaded: run as root")?;
-    program.maps.device.update(&0u32.to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
-    for (number, frame) in stream.recording.iter().enumerate() {
+    for (number, device) in devices.iter().enumerate() {
+        program.maps.device.update(&(number as u32).to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
+    }
+    for (number, frame) in recorded.iter().enumerate() {
         let mut bytes = [0; REPLAYED];
         bytes[..frame.len()].copy_from_slice(frame);
         program.maps.recording.update(&(number as u32).to_ne_bytes(), &bytes, MapFlags::ANY)?;
     }
     loaded.send(()).context("nobody waits for the generator")?;
     let frame = vec![0u8; length];
-    program.progs.generate.test_run(ProgramInput {
-        data_in: Some(&frame),
-        flags: LIVE_FRAMES,
-        repeat: stream.repetitions(),
-        ..Default::default()
-    })?;
+    let run = |repeat: u32| {
+        let input = ProgramInput { data_in: Some(&frame), flags: LIVE_FRAMES, repeat, ..Default::default() };
+        program.progs.generate.test_run(input).map(drop)
+    };
+    if stream.gentle {
+        in_bursts(stream, run)?
+    } else {
+        run(stream.repetitions())?
+    }
     Ok(program.maps.bss_data.as_deref().context("the generator counts nothing")?.sent)
+}
+
+/// Every [`PERIOD`] as many packets as belong to it, until the stream is sent.
+fn in_bursts(stream: &Stream, run: impl Fn(u32) -> libbpf_rs::Result<()>) -> Result<()> {
+    let began = Instant::now();
+    let mut sent = 0;
+    while sent < stream.repetitions() && began.elapsed().as_secs_f64() < stream.seconds {
+        let due = (began.elapsed() + PERIOD).as_secs_f64() * stream.rate;
+        let count = (due as u32).min(stream.repetitions()).saturating_sub(sent);
+        if count > 0 {
+            run(count)?;
+            sent += count;
+        }
+        std::thread::sleep(PERIOD);
+    }
+    Ok(())
 }
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads.

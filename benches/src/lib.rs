@@ -9,6 +9,7 @@ pub mod generator;
 pub mod measure;
 pub mod node;
 pub mod packets;
+pub mod recorder;
 pub mod report;
 pub mod rig;
 pub mod roles;

@@ -1,5 +1,6 @@
 //! What a bench leaves: a table on the terminal, JSON and plots under target/bench.
 
+mod plot;
 mod summary;
 mod table;
 
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use samepath_tests::artifacts;
 use serde::Serialize;
 
+pub use plot::Bar;
 pub use summary::Summary;
 pub use table::Table;
 
@@ -84,6 +86,17 @@ impl Report {
         fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("\nwritten: {}", path.display());
         Ok(path)
+    }
+
+    /// Draws `target/bench/NAME[-PART].svg`.
+    pub fn plot(&self, part: &str, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
+        if bars.is_empty() {
+            return Ok(());
+        }
+        let folder = artifacts::target()?.join("bench");
+        fs::create_dir_all(&folder)?;
+        let name = if part.is_empty() { self.bench.clone() } else { format!("{}-{part}", self.bench) };
+        plot::bars(&folder.join(format!("{name}.svg")), title, unit, bars)
     }
 
     /// The figures with goals, as a table: losing ones like winning ones.

@@ -26,7 +26,7 @@ const READY: &str = "ready";
 
 /// As the daemon's.
 const RING_SIZE: u32 = 2048;
-const FRAME_SIZE: u32 = 4096;
+const FRAME_SIZE: u32 = 2048;
 const SLEEP_MS: u32 = 10;
 
 /// Starts it in the device's namespace.
@@ -56,10 +56,10 @@ pub fn forward() -> Result<()> {
             .collect(),
         workers: 1,
         ring_size: RING_SIZE,
-        frames: 4 * RING_SIZE,
+        frames: 2 * RING_SIZE * 5 / 2,
         frame_size: FRAME_SIZE,
         zero_copy_only: false,
-        huge_pages: HugePages::Off,
+        huge_pages: HugePages::Auto,
         // The daemon's defaults.
         options: SocketOptions {
             need_wakeup: true,

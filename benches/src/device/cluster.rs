@@ -8,8 +8,10 @@ use samepath_tests::netns::Namespace;
 use samepath_tests::node::Node;
 use samepath_tests::{program, wait};
 
+use super::Traffic;
 use super::node::{NodePlan, launch};
-use crate::rig::Rig;
+use crate::generator::Way;
+use crate::rig::{self, Rig};
 
 /// How long the nodes may take to see each other.
 const MEMBERS: Duration = Duration::from_secs(15);
@@ -65,6 +67,27 @@ impl Cluster {
         &mut self.nodes
     }
 
+    /// CPU time of node `number` so far, ns: of its workers, and of all its other threads.
+    pub fn cpu_ns(&mut self, number: u8) -> Result<(u64, u64)> {
+        let process = self.nodes[usize::from(number) - 1].service().pid();
+        let (mut workers, mut others) = (0, 0);
+        for thread in rig::of_process(process)? {
+            let sum = if thread.name().starts_with("sp-worker") { &mut workers } else { &mut others };
+            *sum += thread.cpu_ns();
+        }
+        Ok((workers, others))
+    }
+
+    /// SIGKILL to the node under test.
+    pub fn kill_device(&mut self) -> Result<()> {
+        self.nodes[0].kill()
+    }
+
+    /// The namespace of another node.
+    pub fn namespace(&self, number: u8) -> &Namespace {
+        &self.namespaces[usize::from(number) - 2]
+    }
+
     /// The command line of node `number`.
     pub fn cli(&self, number: u8) -> &Cli {
         self.nodes[usize::from(number) - 1].cli()
@@ -73,6 +96,34 @@ impl Cluster {
     /// Counters of node `number`.
     pub fn stats(&self, number: u8) -> Result<Stats> {
         self.cli(number).ask("stats")
+    }
+
+    /// `samepath aggregation on|off` on all nodes.
+    pub fn set_aggregation(&self, on: bool) -> Result<()> {
+        let word = if on { "on" } else { "off" };
+        self.nodes.iter().try_for_each(|node| node.cli().run(&["aggregation", word]).map(drop))
+    }
+
+    /// The way into `inside` of node `number`.
+    pub fn way_into(&self, rig: &Rig, number: u8) -> Result<Way> {
+        match number {
+            1 => rig.into_ingress(),
+            other => rig.into_node(other, self.namespace(other)),
+        }
+    }
+
+    /// Opens flows at node `number`, which becomes their Owner, and waits until all others hold backups.
+    pub fn open_at(
+        &self,
+        rig: &Rig,
+        number: u8,
+        traffic: Traffic,
+        first_flow: u64,
+        flows: u64,
+    ) -> Result<()> {
+        let owned = || Ok(self.stats(number)?.sessions.owner);
+        super::open(&self.way_into(rig, number)?, rig, traffic, first_flow, flows, owned)?;
+        self.wait_backed_up()
     }
 
     /// Waits until every change of every node has been acknowledged by every other.
@@ -94,7 +145,10 @@ impl Cluster {
     /// Ends all nodes and removes the namespaces of the others.
     pub fn stop(mut self) -> Result<()> {
         for node in &mut self.nodes {
-            node.stop()?;
+            // A bench may have killed one.
+            if node.service().ended()?.is_none() {
+                node.stop()?;
+            }
         }
         for namespace in &self.namespaces {
             program::run(std::process::Command::new("ip").args(["netns", "delete", namespace.name()]))?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use samepath_tests::program;
 
-use crate::rig::{EGRESS, NEXT_HOP_MAC, Rig, mac_text};
+use crate::rig::{CLUSTER, EGRESS, NEXT_HOP_MAC, Rig, cluster_address, mac_text};
 
 /// What a firewall administrator would write for "established or allowed".
 const STATEFUL: &str = "
@@ -47,18 +47,20 @@ impl Ruleset {
         Ok(Self { stateful: true, tunnel: false })
     }
 
-    /// Routing and connection tracking, and every packet leaves in a VXLAN tunnel.
+    /// Routing and connection tracking, and every packet leaves in a VXLAN tunnel by the cluster link.
     pub(super) fn stateful_and_tunnel(rig: &Rig) -> Result<Self> {
         Self::stateful(rig)?;
         rig.device.nft(TUNNEL_UNTRACKED)?;
         let next_hop = mac_text(NEXT_HOP_MAC);
         rig.device.ip(&format!(
-            "link add {VXLAN} type vxlan id 7001 local 10.12.0.1 remote 10.12.0.2 dstport 4789 dev {EGRESS} noudpcsum\n\
+            "link add {VXLAN} type vxlan id 7001 local {} remote {} dstport 4789 dev {CLUSTER} noudpcsum\n\
              link set {VXLAN} txqueuelen 0 up\n\
              addr add 10.13.0.1/24 dev {VXLAN}\n\
              neigh add 10.13.0.2 lladdr {next_hop} dev {VXLAN} nud permanent\n\
              route replace 10.1.0.0/16 via 10.13.0.2 dev {VXLAN}\n\
-             route replace 10.2.0.0/16 via 10.13.0.2 dev {VXLAN}\n"
+             route replace 10.2.0.0/16 via 10.13.0.2 dev {VXLAN}\n",
+            cluster_address(1),
+            cluster_address(2)
         ))?;
         Ok(Self { stateful: true, tunnel: true })
     }

@@ -9,7 +9,7 @@ use samepath_tests::netns::Namespace;
 use samepath_tests::node::Node;
 use samepath_tests::{artifacts, program};
 
-use crate::rig::{CLUSTER, DEVICE_CORE, EGRESS, GENERATOR_CORE, INGRESS, NODES, Rig, cluster_address};
+use crate::rig::{CLUSTER, DEVICE_CORE, GENERATOR_CORE, INGRESS, NODES, Rig, cluster_address};
 
 /// Idle time of UDP flows and of established TCP flows: no session may end while it is measured.
 const TIMEOUTS: [&str; 3] = ["udp=900", "udp_stream=900", "tcp_unacknowledged=900"];
@@ -20,13 +20,20 @@ pub struct NodePlan {
     number: u8,
     nodes: u8,
     sessions: u64,
+    peer_timeout_ms: u32,
     extra: Vec<String>,
 }
 
 impl NodePlan {
     /// The device under test, alone, with room for `flows` sessions.
     pub fn new(flows: u64) -> Self {
-        Self { number: 1, nodes: 1, sessions: (flows * 5 / 4).max(65_536), extra: Vec::new() }
+        Self {
+            number: 1,
+            nodes: 1,
+            sessions: (flows * 5 / 4).max(65_536),
+            peer_timeout_ms: 60_000,
+            extra: Vec::new(),
+        }
     }
 
     /// As one of `nodes` nodes.
@@ -44,6 +51,11 @@ impl NodePlan {
         Self { number, ..self.clone() }
     }
 
+    /// In which silence means death after `milliseconds`.
+    pub fn with_peer_timeout(self, milliseconds: u32) -> Self {
+        Self { peer_timeout_ms: milliseconds, ..self }
+    }
+
     /// With more flags.
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.extra.extend(flags.iter().map(|&flag| flag.to_owned()));
@@ -58,8 +70,11 @@ impl NodePlan {
     fn arguments(&self, rig: &Rig) -> Vec<String> {
         let mut arguments: Vec<String> = Vec::new();
         let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        let (inside, outside, cluster) =
-            if self.number == 1 { (INGRESS, EGRESS, CLUSTER) } else { ("inside", "outside", "cluster") };
+        let (inside, outside, cluster) = if self.number == 1 {
+            (INGRESS, rig.egress(), CLUSTER)
+        } else {
+            ("inside", "outside", "cluster")
+        };
         flag("--node-id", self.number.to_string());
         flag("--cluster-id", "7001".into());
         flag("--data", format!("inside={inside}"));
@@ -72,6 +87,10 @@ impl NodePlan {
         flag("--keys", rig.runtime().join("keys").display().to_string());
         flag("--workers", "1".into());
         flag("--cores", self.core().to_string());
+        // Alone, a node that shares its core with NAPI needs it; the others share theirs with everything.
+        flag("--sched", if self.number == 1 { "fifo" } else { "other" }.into());
+        // The cluster link is cut while a node tunnels, and it must not be taken for dead meanwhile.
+        flag("--peer-timeout-ms", self.peer_timeout_ms.to_string());
         flag("--sessions-max", self.sessions.to_string());
         flag("--join-grace-ms", "1000".into());
         flag("--control-socket", self.socket(rig).display().to_string());

@@ -8,12 +8,13 @@ use samepath_tests::wait;
 
 use crate::rig::{EGRESS, INGRESS, Rig};
 
-const READY: &str = "Press enter to exit";
+const READY: &str = "Port statistics";
 
 /// `testpmd.bpf.c`, compiled.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/testpmd.bpf.o"));
 
-/// Starts it in the device's namespace and waits until it forwards. Its main thread sleeps.
+/// Starts it in the device's namespace and waits until it forwards. Its main thread
+/// prints a few lines per second.
 pub(super) fn start(rig: &Rig) -> Result<Service> {
     let file = rig.runtime().join("testpmd.bpf.o");
     std::fs::write(&file, PROGRAM)?;
@@ -26,7 +27,9 @@ pub(super) fn start(rig: &Rig) -> Result<Service> {
         .args(["-m", "512", "--in-memory", "--no-pci", "-l", "0,1"])
         .args([port(0, INGRESS), port(1, EGRESS), "--".into()])
         .args(["--forward-mode=io", "--auto-start", "--nb-cores=1", "--total-num-mbufs=32768"])
-        .args(["--rxd=2048", "--txd=2048", "--burst=64"]);
+        .args(["--rxd=2048", "--txd=2048", "--burst=64"])
+        // Otherwise it ends when its standard input does.
+        .arg("--stats-period=1");
     let service = Service::start(rig.prefix(), rig.logs(), "testpmd", &mut command)?;
     wait::until_true("testpmd forwards", Duration::from_secs(15), || Ok(service.output().contains(READY)))
         .map_err(|error| error.context(service.log_tail()))?;

@@ -70,12 +70,13 @@ impl Search {
     }
 }
 
-fn is_full(seen: &Window, slack: f64) -> bool {
+/// The device's core is full and not flooded.
+pub fn is_full(seen: &Window, slack: f64) -> bool {
     (REFUSED.start * slack..REFUSED.end / slack).contains(&seen.lost) && seen.device_core > FULL - 0.01
 }
 
 /// The next rate to try, or none if this one is right.
-fn next_rate(seen: &Window, rate: f64) -> Option<f64> {
+pub fn next_rate(seen: &Window, rate: f64) -> Option<f64> {
     if seen.lost > REFUSED.end {
         let above = if seen.lost > 0.3 { 1.12 } else { 1.07 };
         return Some((seen.forwarded * above).max(50_000.0));

@@ -64,6 +64,13 @@ impl Window {
     pub fn is_spoiled(&self) -> bool {
         self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN
     }
+
+    /// What each thread used, for people.
+    pub fn thread_shares(&self) -> String {
+        let busy = self.threads.iter().filter(|(_, share)| *share > 0.01);
+        let texts: Vec<String> = busy.map(|(name, share)| format!("{name} {:.0} %", share * 100.0)).collect();
+        texts.join(", ")
+    }
 }
 
 /// Everything that is read at one moment.

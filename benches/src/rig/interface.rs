@@ -38,9 +38,10 @@ impl Interface {
         })
     }
 
-    /// The first packet does not wake NAPI at once but within `after_ns`: bursts instead of interrupts.
+    /// The first packet does not wake NAPI at once but within `after_ns`: bursts instead of interrupts. 0: at
+    /// once.
     pub fn defer_interrupts(&self, after_ns: u64) -> Result<()> {
-        self.write("napi_defer_hard_irqs", 2_000_000_000)?;
+        self.write("napi_defer_hard_irqs", if after_ns == 0 { 0 } else { 2_000_000_000 })?;
         self.write("gro_flush_timeout", after_ns)
     }
 

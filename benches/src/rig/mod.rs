@@ -3,7 +3,6 @@
 
 mod interface;
 mod machine;
-mod relay;
 mod thread;
 
 use std::fs;
@@ -13,7 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use samepath_tests::link::{self, LinkCounters};
 use samepath_tests::netns::Namespace;
-use samepath_tests::{artifacts, interrupt, ledger};
+use samepath_tests::{artifacts, interrupt, ledger, program};
+
+use crate::generator::Way;
 
 pub use interface::Interface;
 pub use machine::{CoreTimes, Setting, core_times};
@@ -41,19 +42,34 @@ pub const REDIRECTED: &str = "sbred";
 /// The device's cluster link.
 pub const CLUSTER: &str = "sbclu";
 
+/// Where a node's frames enter the switch.
+pub fn switch_port(number: u8) -> String {
+    format!("sbclu{number}")
+}
+
 /// The switch between the nodes, in the generator's namespace.
 const SWITCH: &str = "sbswitch";
 
 /// The generator's (and switch's) end of the cluster link.
 pub const CLUSTER_PORT: &str = "sbclu1";
 
-/// What the device's cluster link is made of.
+/// The switch, seen from the device's bridge.
+const UPLINK: &str = "sbup";
+
+/// A port of the device's bridge that forwards nothing.
+const DEAD_PORT: &str = "sbdead";
+
+/// What packets leave the device by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClusterLink {
-    /// A veth to the switch: the other nodes take what is sent.
-    Veth,
-    /// An ifb: what the rings send is freed on the device's core, see `relay`.
-    Ifb,
+pub enum Links {
+    /// By devices that free every frame on the device's core, whoever sends it: an ifb, and as cluster link a
+    /// bridge once it is cut ([`Rig::cut_cluster_link`]).
+    Freed,
+    /// The same, but the cluster link is a veth with native XDP, for what arrives there.
+    Native,
+    /// By veths into which XDP can redirect. Their other ends are never polled once they are cut: the rings
+    /// stay full, and the device's core frees every frame.
+    Redirectable,
 }
 
 /// The other end of [`REDIRECTED`].
@@ -65,8 +81,8 @@ pub const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 /// Nodes of a cluster, the device under test among them as number 1.
 pub const NODES: u8 = 3;
 
-/// As large as native XDP on a veth allows with room to spare; a full packet plus tunnel needs 1.6 kB.
-const CLUSTER_MTU: u32 = 3000;
+/// A full packet plus tunnel over IPv4, and frames of 2 KiB still hold it.
+const CLUSTER_MTU: u32 = 1600;
 
 /// A node's address on the cluster link.
 pub fn cluster_address(number: u8) -> Ipv4Addr {
@@ -77,20 +93,27 @@ fn cluster_mac(number: u8) -> [u8; 6] {
     [2, 0x0c, 0, 0, 0, number]
 }
 
+/// Longer than a bench.
+const FOR_EVER_NS: u64 = 1_000_000_000_000;
+
 /// The namespaces, removed when dropped.
 #[derive(Debug)]
 pub struct Rig {
     prefix: String,
     runtime: PathBuf,
     logs: PathBuf,
+    links: Links,
     /// Where packets are made.
     pub generator: Namespace,
     /// Where they are forwarded.
     pub device: Namespace,
 }
 
-/// No duplicate address detection, no reverse path filter: addresses are static, asymmetry is the point.
+/// No IPv6, no reverse path filter (asymmetry is the point), bridges without netfilter.
 const QUIET: &[(&str, &str)] = &[
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
@@ -99,7 +122,7 @@ const QUIET: &[(&str, &str)] = &[
 
 impl Rig {
     /// Builds namespaces and links; nothing forwards yet. Needs root and two cores.
-    pub fn new(bench: &str, cluster_link: ClusterLink) -> Result<Self> {
+    pub fn new(bench: &str, links: Links) -> Result<Self> {
         if std::thread::available_parallelism()?.get() < 2 {
             bail!("the end-to-end benches need two cores: one generates, one is under test");
         }
@@ -120,12 +143,13 @@ impl Rig {
             prefix,
             runtime,
             logs,
+            links,
         };
-        rig.build(cluster_link)?;
+        rig.build()?;
         Ok(rig)
     }
 
-    fn build(&self, cluster_link: ClusterLink) -> Result<()> {
+    fn build(&self) -> Result<()> {
         for namespace in [&self.generator, &self.device] {
             namespace.sysctl(QUIET)?;
         }
@@ -135,15 +159,15 @@ impl Rig {
              link add {HOLE} type veth peer name {REDIRECTED} netns {device}\n\
              link set {GENERATOR} up\nlink set {HOLE} up\n"
         ))?;
-        self.build_cluster_link(cluster_link)?;
-        let next_hop = mac_text(NEXT_HOP_MAC);
+        self.build_cluster_link()?;
+        let (next_hop, egress) = (mac_text(NEXT_HOP_MAC), self.egress());
         self.device.ip(&format!(
             "link add {EGRESS} txqueuelen 0 type ifb\n\
              link set {INGRESS} up\nlink set {REDIRECTED} up\nlink set {EGRESS} up\n\
-             addr add 10.11.0.1/24 dev {INGRESS}\naddr add 10.12.0.1/24 dev {EGRESS}\n\
-             neigh add 10.12.0.2 lladdr {next_hop} dev {EGRESS} nud permanent\n\
-             route add 10.1.0.0/16 via 10.12.0.2 dev {EGRESS}\n\
-             route add 10.2.0.0/16 via 10.12.0.2 dev {EGRESS}\n"
+             addr add 10.11.0.1/24 dev {INGRESS}\naddr add 10.12.0.1/24 dev {egress}\n\
+             neigh add 10.12.0.2 lladdr {next_hop} dev {egress} nud permanent\n\
+             route add 10.1.0.0/16 via 10.12.0.2 dev {egress}\n\
+             route add 10.2.0.0/16 via 10.12.0.2 dev {egress}\n"
         ))?;
         self.device.sysctl(&[("ipv4/ip_forward", "1"), ("ipv4/conf/all/send_redirects", "0")])?;
         for (namespace, interface) in [
@@ -156,47 +180,85 @@ impl Rig {
         }
         // With GRO a veth has a receive ring; deferred for ever, nobody empties it.
         let hole = Interface::new(&self.generator, HOLE);
-        hole.defer_interrupts(u64::pow(10, 12))?;
+        hole.defer_interrupts(FOR_EVER_NS)?;
         hole.set_gro(true)
     }
 
-    fn build_cluster_link(&self, kind: ClusterLink) -> Result<()> {
-        let far = match kind {
-            ClusterLink::Veth => CLUSTER,
-            ClusterLink::Ifb => relay::SIDE,
-        };
+    fn build_cluster_link(&self) -> Result<()> {
+        let far = self.uplink();
         self.generator.ip(&format!(
             "link add {SWITCH} mtu {CLUSTER_MTU} type bridge mcast_snooping 0\nlink set {SWITCH} up\n\
              link add {CLUSTER_PORT} mtu {CLUSTER_MTU} type veth peer name {far} mtu {CLUSTER_MTU} netns {}\n\
              link set {CLUSTER_PORT} master {SWITCH} up\n",
             self.device.name()
         ))?;
-        if kind == ClusterLink::Ifb {
+        if self.links == Links::Freed {
             self.device.ip(&format!(
-                "link add {CLUSTER} mtu {CLUSTER_MTU} txqueuelen 0 type ifb\nlink set {far} up promisc on\n"
+                "link add {DEAD_PORT} mtu {CLUSTER_MTU} type ifb\n\
+                 link add {CLUSTER} mtu {CLUSTER_MTU} type bridge mcast_snooping 0\n\
+                 link set {UPLINK} master {CLUSTER} up\nlink set {DEAD_PORT} master {CLUSTER}\n\
+                 link set {UPLINK} type bridge_slave learning off\n"
             ))?;
         }
-        self.device.ip(&format!(
+        let mut lines = format!(
             "link set {CLUSTER} address {} up\naddr add {}/24 dev {CLUSTER}\n",
             mac_text(cluster_mac(1)),
             cluster_address(1)
-        ))?;
+        );
         for number in 2..=NODES {
             let (address, mac) = (cluster_address(number), mac_text(cluster_mac(number)));
-            self.device.ip(&format!("neigh add {address} lladdr {mac} dev {CLUSTER} nud permanent\n"))?;
+            lines += &format!("neigh add {address} lladdr {mac} dev {CLUSTER} nud permanent\n");
         }
-        if kind == ClusterLink::Ifb {
-            relay::join(self)?;
-        }
+        self.device.ip(&lines)?;
         Interface::new(&self.device, far).without_segmentation()?;
-        Interface::new(&self.generator, CLUSTER_PORT).without_segmentation()
+        let port = Interface::new(&self.generator, CLUSTER_PORT);
+        port.without_segmentation()?;
+        // XDP can redirect into a veth only while its other end has a receive ring.
+        port.set_gro(self.links == Links::Redirectable)?;
+        self.join_cluster_link()
+    }
+
+    /// What the device sends on the cluster link reaches the other nodes.
+    pub fn join_cluster_link(&self) -> Result<()> {
+        match self.links {
+            Links::Freed => self.lead_other_nodes_to(UPLINK),
+            Links::Native => Ok(()),
+            Links::Redirectable => Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(0),
+        }
+    }
+
+    /// From now on frames that the device sends on the cluster link are freed on its own core instead of
+    /// disturbing the generator's. What the other nodes send still arrives.
+    pub fn cut_cluster_link(&self) -> Result<()> {
+        match self.links {
+            Links::Freed => self.lead_other_nodes_to(DEAD_PORT),
+            Links::Native => Ok(()),
+            Links::Redirectable => {
+                Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(FOR_EVER_NS)
+            }
+        }
+    }
+
+    fn lead_other_nodes_to(&self, port: &str) -> Result<()> {
+        for number in 2..=NODES {
+            let mac = mac_text(cluster_mac(number));
+            let mut bridge = self.device.command("bridge");
+            program::run(bridge.args(["fdb", "replace", &mac, "dev", port, "master", "static"]))?;
+        }
+        Ok(())
+    }
+
+    /// Makes one more namespace.
+    pub fn add_namespace(&self, role: &str) -> Result<Namespace> {
+        let namespace = Namespace::add(&self.prefix, role)?;
+        namespace.sysctl(QUIET)?;
+        Ok(namespace)
     }
 
     /// Makes the namespace of another node: a cluster link into the switch, `inside` towards the
     /// generator (whose end is `sbin<number>`), `outside` an ifb.
     pub fn add_node(&self, number: u8) -> Result<Namespace> {
-        let node = Namespace::add(&self.prefix, &format!("n{number}"))?;
-        node.sysctl(QUIET)?;
+        let node = self.add_namespace(&format!("n{number}"))?;
         self.generator.ip(&format!(
             "link add sbclu{number} mtu {CLUSTER_MTU} type veth peer name cluster mtu {CLUSTER_MTU} netns {0}\n\
              link add sbin{number} type veth peer name inside netns {0}\n\
@@ -247,13 +309,57 @@ impl Rig {
         Interface::new(&self.device, name)
     }
 
+    /// What forwarded packets leave by.
+    pub fn egress(&self) -> &'static str {
+        match self.links {
+            Links::Freed | Links::Native => EGRESS,
+            Links::Redirectable => REDIRECTED,
+        }
+    }
+
+    /// What the cluster link is connected to the switch by.
+    fn uplink(&self) -> &'static str {
+        match self.links {
+            Links::Freed => UPLINK,
+            Links::Native | Links::Redirectable => CLUSTER,
+        }
+    }
+
+    /// Interfaces through which packets reach the device under test in a window.
+    pub fn receivers(&self) -> &'static [&'static str] {
+        match self.links {
+            Links::Native => &[INGRESS, CLUSTER],
+            Links::Freed | Links::Redirectable => &[INGRESS],
+        }
+    }
+
+    /// The way into the device's ingress.
+    pub fn into_ingress(&self) -> Result<Way> {
+        Ok(Way { from: GENERATOR.into(), to: self.interface(INGRESS).mac()? })
+    }
+
+    /// The way into the device's cluster link.
+    pub fn into_cluster_link(&self) -> Way {
+        Way { from: CLUSTER_PORT.into(), to: cluster_mac(1) }
+    }
+
+    /// The way into another node's `inside`.
+    pub fn into_node(&self, number: u8, node: &Namespace) -> Result<Way> {
+        Ok(Way { from: format!("sbin{number}"), to: Interface::new(node, "inside").mac()? })
+    }
+
     /// Counters of all the device's interfaces, read at one moment.
     pub fn counters(&self) -> Result<Counters> {
         let all = link::all_counters(&self.device)?;
         let of = |name: &str| {
             all.get(name).copied().with_context(|| format!("the device under test has lost {name}"))
         };
-        Ok(Counters { ingress: of(INGRESS)?, egress: of(EGRESS)? })
+        Ok(Counters {
+            ingress: of(INGRESS)?,
+            uplink: of(self.uplink())?,
+            egress: of(EGRESS)?,
+            cluster: of(CLUSTER)?,
+        })
     }
 }
 
@@ -269,23 +375,30 @@ impl Drop for Rig {
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
     ingress: LinkCounters,
+    uplink: LinkCounters,
     egress: LinkCounters,
+    cluster: LinkCounters,
 }
 
 impl Counters {
-    /// Packets taken from the ingress ring.
+    /// Packets taken from the rings of ingress and cluster link.
     pub fn taken(&self) -> u64 {
-        self.ingress.rx_packets
+        self.ingress.rx_packets + self.uplink.rx_packets
     }
 
-    /// Packets refused because the ingress ring was full.
+    /// Packets refused because a ring was full.
     pub fn refused(&self) -> u64 {
-        self.ingress.rx_dropped
+        self.ingress.rx_dropped + self.uplink.rx_dropped
     }
 
     /// Packets that left by the ifb (which counts them as dropped: it has nowhere to put them).
     pub fn left(&self) -> u64 {
         self.egress.rx_dropped
+    }
+
+    /// Packets that left by the cluster link, a bridge.
+    pub fn tunnelled(&self) -> u64 {
+        self.cluster.tx_packets
     }
 }
 

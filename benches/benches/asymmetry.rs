@@ -1,0 +1,300 @@
+//! What aggregation costs: nothing where traffic is symmetric, and what a redirected packet costs the node
+//! it arrives at and its Owner. Topology and method: `benches/README.md`.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use samepath_benches::device::{Cluster, Device, NodePlan, Peer, Traffic};
+use samepath_benches::generator::{Recording, Stream};
+use samepath_benches::measure::{Search, Window};
+use samepath_benches::recorder;
+use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
+use samepath_benches::rig::{Links, NODES, Rig};
+use serde::Serialize;
+
+/// How the bench is called.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// Repetitions of the whole round.
+    #[arg(long, default_value_t = 5)]
+    reps: u32,
+    /// Seconds of each final window.
+    #[arg(long, default_value_t = 1.5)]
+    window: f64,
+    /// Flows of each kind.
+    #[arg(long, default_value_t = 10_000)]
+    flows: u64,
+    /// Parts of the round: owner, worker, xdp.
+    #[arg(long, value_delimiter = ',', default_value = "owner,worker,xdp")]
+    parts: Vec<String>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const GOALS: &[(&str, Goal)] = &[
+    ("aggregation_on_symmetric_ratio", Goal::AtLeast(0.98)),
+    ("owner_cost_ratio", Goal::AtMost(1.1)),
+    ("forwarder_cost_ratio/xdp", Goal::AtMost(0.65)),
+    ("forwarder_cost_ratio/worker", Goal::AtMost(1.1)),
+    ("scaling_factor_4_nodes", Goal::AtLeast(0.70)),
+];
+
+/// One role of the node under test.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    /// Owner of everything that arrives, aggregation off on all nodes.
+    AggregationOff,
+    /// Owner of everything that arrives on its data interface.
+    Local,
+    /// Owner; half of its packets come through the tunnel.
+    OwnerHalf,
+    /// Owner; all of its packets come through the tunnel.
+    Owner,
+    /// As `Local`, in the topology of the forwarder.
+    LocalBeside,
+    /// Half of its packets belong to another node: its worker tunnels them.
+    ForwarderHalf,
+    /// All of its packets belong to another node: its worker tunnels them.
+    Forwarder,
+    /// The same, tunnelled inside XDP.
+    ForwarderXdp,
+}
+
+impl Role {
+    const ALL: [Role; 8] = [
+        Role::AggregationOff,
+        Role::Local,
+        Role::OwnerHalf,
+        Role::Owner,
+        Role::LocalBeside,
+        Role::ForwarderHalf,
+        Role::Forwarder,
+        Role::ForwarderXdp,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Role::AggregationOff => "local, aggregation off",
+            Role::Local => "local (0 % redirected)",
+            Role::OwnerHalf => "Owner, 50 % redirected",
+            Role::Owner => "Owner, 100 % redirected",
+            Role::LocalBeside => "local, beside the forwarder",
+            Role::ForwarderHalf => "forwarder (worker), 50 %",
+            Role::Forwarder => "forwarder (worker), 100 %",
+            Role::ForwarderXdp => "forwarder (XDP), 100 %",
+        }
+    }
+
+    /// Colour in the plot: local, Owner, forwarder.
+    fn group(self) -> usize {
+        match self {
+            Role::AggregationOff | Role::Local | Role::LocalBeside => 1,
+            Role::OwnerHalf | Role::Owner => 0,
+            Role::ForwarderHalf | Role::Forwarder | Role::ForwarderXdp => 2,
+        }
+    }
+}
+
+/// One role, one repetition.
+#[derive(Clone, Debug, Serialize)]
+struct Measurement {
+    role: Role,
+    repetition: u32,
+    #[serde(flatten)]
+    window: Window,
+}
+
+/// A bench in progress.
+struct Bench {
+    arguments: Arguments,
+    search: Search,
+    measured: Vec<Measurement>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut bench = Bench { search: Search::new(arguments.window), arguments, measured: Vec::new() };
+    for repetition in 0..bench.arguments.reps {
+        for part in bench.arguments.parts.clone() {
+            match part.as_str() {
+                "owner" => bench.owner(repetition)?,
+                "worker" => bench.forwarder(repetition)?,
+                "xdp" => bench.forwarder_in_xdp(repetition)?,
+                other => anyhow::bail!("`{other}` is no part of this bench: owner, worker, xdp"),
+            }
+        }
+    }
+    bench.finish()
+}
+
+impl Bench {
+    fn plan(&self) -> NodePlan {
+        NodePlan::new(2 * self.arguments.flows).in_cluster_of(NODES)
+    }
+
+    fn note(
+        &mut self,
+        rig: &Rig,
+        device: &Device,
+        role: Role,
+        repetition: u32,
+        stream: &Stream,
+    ) -> Result<()> {
+        let window = self.search.peak(rig, device, role.name(), stream)?;
+        println!(
+            "{:<28} {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %{}  ({})",
+            role.name(),
+            window.forwarded / 1e6,
+            window.offered / 1e6,
+            window.ns_per_packet,
+            window.device_core * 100.0,
+            if window.is_spoiled() { " SPOILED" } else { "" },
+            window.thread_shares()
+        );
+        self.measured.push(Measurement { role, repetition, window });
+        Ok(())
+    }
+
+    /// The node owns every flow; packets arrive directly, with aggregation on and off, and through the tunnel.
+    fn owner(&mut self, repetition: u32) -> Result<()> {
+        let rig = Rig::new("asymmetry", Links::Native)?;
+        let device = Device::start_node(&rig, Peer::Samepath, &self.plan())?;
+        let cluster = cluster_of(&device)?;
+        let flows = self.arguments.flows;
+        cluster.open_at(&rig, 1, Traffic::Udp, 0, flows)?;
+        let direct = Stream::steady(Traffic::Udp.steady(), flows, &rig.into_ingress()?);
+        self.note(&rig, &device, Role::Local, repetition, &direct)?;
+        cluster.set_aggregation(false)?;
+        self.note(&rig, &device, Role::AggregationOff, repetition, &direct)?;
+        cluster.set_aggregation(true)?;
+        let elsewhere = Stream { way: cluster.way_into(&rig, 2)?, ..direct.clone() };
+        let frames = recorder::record(&rig, 2, &elsewhere)?;
+        for (role, every) in [(Role::OwnerHalf, 2), (Role::Owner, 1)] {
+            let recording = Recording { frames: frames.clone(), every, way: rig.into_cluster_link() };
+            let stream = Stream { flows: frames.len() as u64, recording: Some(recording), ..direct.clone() };
+            self.note(&rig, &device, role, repetition, &stream)?;
+        }
+        device.stop(&rig)
+    }
+
+    /// The node owns half of the flows, another node the other half; workers tunnel.
+    fn forwarder(&mut self, repetition: u32) -> Result<()> {
+        let rig = Rig::new("asymmetry", Links::Freed)?;
+        let device = Device::start_node(&rig, Peer::SamepathTunnel, &self.plan())?;
+        let cluster = cluster_of(&device)?;
+        let flows = self.arguments.flows;
+        cluster.open_at(&rig, 1, Traffic::Udp, 0, flows)?;
+        cluster.open_at(&rig, 2, Traffic::Udp, flows, flows)?;
+        rig.cut_cluster_link()?;
+        let own = Stream::steady(Traffic::Udp.steady(), flows, &rig.into_ingress()?);
+        self.note(&rig, &device, Role::LocalBeside, repetition, &own)?;
+        let both = Stream { flows: 2 * flows, ..own.clone() };
+        self.note(&rig, &device, Role::ForwarderHalf, repetition, &both)?;
+        let others = Stream { first_flow: flows, ..own };
+        self.note(&rig, &device, Role::Forwarder, repetition, &others)?;
+        device.stop(&rig)
+    }
+
+    /// Another node owns all flows; the XDP program tunnels.
+    fn forwarder_in_xdp(&mut self, repetition: u32) -> Result<()> {
+        let rig = Rig::new("asymmetry", Links::Redirectable)?;
+        let plan = self.plan().with(&["--forwarder", "xdp"]);
+        let device = Device::start_node(&rig, Peer::SamepathTunnelXdp, &plan)?;
+        let cluster = cluster_of(&device)?;
+        let flows = self.arguments.flows;
+        cluster.open_at(&rig, 2, Traffic::Udp, 0, flows)?;
+        let stream = Stream::steady(Traffic::Udp.steady(), flows, &rig.into_ingress()?);
+        // A worker publishes a flow once it has seen it often enough.
+        let publish = Stream { rate: 50_000.0, seconds: flows as f64 * 24.0 / 50_000.0, ..stream.clone() };
+        samepath_benches::generator::Generator::send(&rig, publish)?;
+        rig.cut_cluster_link()?;
+        let before = cluster.stats(1)?;
+        self.note(&rig, &device, Role::ForwarderXdp, repetition, &stream)?;
+        let after = cluster.stats(1)?;
+        let by_xdp = after.xdp_outcome("redirected") - before.xdp_outcome("redirected");
+        let by_worker = after.rx - before.rx;
+        println!(
+            "  {:.2} % by XDP; {} of {flows} flows published",
+            100.0 * by_xdp as f64 / (by_xdp + by_worker).max(1) as f64,
+            after.forwards.published - after.forwards.withdrawn
+        );
+        device.stop(&rig)
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut report = Report::new("asymmetry")?;
+        for measurement in &self.measured {
+            report.measurement(measurement)?;
+        }
+        let bars = self.print_medians();
+        report.plot("", "CPU time per packet of one node, by role", "ns per packet", &bars)?;
+        let rate = |window: &Window| window.forwarded;
+        let cost = |window: &Window| window.ns_per_packet;
+        let figures = [
+            ("aggregation_on_symmetric_ratio", self.ratio(Role::Local, Role::AggregationOff, rate)),
+            ("owner_cost_ratio", self.ratio(Role::Owner, Role::Local, cost)),
+            ("forwarder_cost_ratio/worker", self.ratio(Role::Forwarder, Role::LocalBeside, cost)),
+            ("forwarder_cost_ratio/xdp", self.ratio(Role::ForwarderXdp, Role::LocalBeside, cost)),
+        ];
+        for (name, summary) in &figures {
+            if let Some(summary) = summary {
+                report.metric(name, summary);
+            }
+        }
+        for (name, forwarder) in [("", &figures[3].1), ("/worker", &figures[2].1)] {
+            if let (Some(owner), Some(forwarder)) = (&figures[1].1, forwarder) {
+                let factor = Summary::of([scaling(4, owner.median, forwarder.median)]);
+                report.metric(&format!("scaling_factor_4_nodes{name}"), &factor.unwrap_or_default());
+            }
+        }
+        report.print_metrics(GOALS);
+        report.write().map(drop)
+    }
+
+    /// One role by the other, within each repetition.
+    fn ratio(&self, one: Role, other: Role, read: fn(&Window) -> f64) -> Option<Summary> {
+        let find = |role: Role, repetition: u32| {
+            let found = self.measured.iter().find(|m| m.role == role && m.repetition == repetition);
+            found.map(|measurement| read(&measurement.window))
+        };
+        Summary::of((0..self.arguments.reps).filter_map(|r| Some(find(one, r)? / find(other, r)?)))
+    }
+
+    /// The table of medians; costs as bars.
+    fn print_medians(&self) -> Vec<Bar> {
+        let mut bars = Vec::new();
+        let mut table = Table::new(&["role", "Mpps", "ns/packet", "spread %", "spoiled"]);
+        for role in Role::ALL {
+            let windows: Vec<&Window> =
+                self.measured.iter().filter(|m| m.role == role).map(|m| &m.window).collect();
+            let (Some(rate), Some(cost)) = (
+                Summary::of(windows.iter().map(|window| window.forwarded / 1e6)),
+                Summary::of(windows.iter().map(|window| window.ns_per_packet)),
+            ) else {
+                continue;
+            };
+            bars.push(Bar { label: role.name().to_owned(), group: role.group(), summary: cost.clone() });
+            table.row([
+                role.name().to_owned(),
+                format!("{:.3}", rate.median),
+                format!("{:.0}", cost.median),
+                format!("{:.0}", cost.spread_percent()),
+                windows.iter().filter(|window| window.is_spoiled()).count().to_string(),
+            ]);
+        }
+        println!("\n{table}");
+        bars
+    }
+}
+
+/// What `nodes` nodes forward together, by what they would if each did its own, when every packet arrives at
+/// a random node: one in `nodes` is at its Owner, every other one costs a forwarder and its Owner.
+fn scaling(nodes: u32, owner: f64, forwarder: f64) -> f64 {
+    let at_owner = 1.0 / f64::from(nodes);
+    1.0 / (at_owner + (1.0 - at_owner) * (owner + forwarder))
+}
+
+fn cluster_of(device: &Device) -> Result<&Cluster> {
+    device.cluster().context("the device is not samepath")
+}
