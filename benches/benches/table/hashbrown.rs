@@ -36,7 +36,7 @@ impl Contestant for Reference {
 
     fn insert(&mut self, workload: &Workload) -> Option<f64> {
         timed(workload.known.len(), || {
-            for (number, key) in workload.known.iter().enumerate() {
+            for (number, key) in workload.arriving.iter().enumerate() {
                 self.map.insert(*key, number as u32);
                 self.records[number].0[0] = 1;
             }
@@ -63,7 +63,7 @@ impl Contestant for Reference {
 
     fn delete(&mut self, workload: &Workload) -> Option<f64> {
         timed(workload.known.len(), || {
-            for key in workload.known.iter().rev() {
+            for key in &workload.known {
                 self.map.remove(key).expect("every flow has a session");
             }
         })

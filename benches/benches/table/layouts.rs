@@ -101,10 +101,10 @@ impl<L: Layout> Contestant for Tried<L> {
         format!("tried: {}", L::NAME)
     }
 
-    fn insert(&mut self, _: &Workload) -> Option<f64> {
+    fn insert(&mut self, workload: &Workload) -> Option<f64> {
         if !std::mem::replace(&mut self.filled, true) {
-            for key in &self.known {
-                self.layout.insert(hash(key, &self.secrets), *key);
+            for key in workload.arriving.iter().map(short) {
+                self.layout.insert(hash(&key, &self.secrets), key);
             }
         }
         None

@@ -109,7 +109,7 @@ impl Contestant for Ours {
         timed(workload.known.len(), || {
             let mut found = [Found::default(); BURST];
             let mut names = [Name::default(); BURST];
-            for burst in workload.known.chunks_exact(BURST) {
+            for burst in workload.arriving.chunks_exact(BURST) {
                 for (name, key) in names.iter_mut().zip(burst) {
                     *name = table.name(key);
                 }
@@ -158,7 +158,7 @@ impl Contestant for Ours {
     fn delete(&mut self, workload: &Workload) -> Option<f64> {
         let Self { table, wheel, .. } = self;
         timed(workload.known.len(), || {
-            for key in workload.known.iter().rev() {
+            for key in &workload.known {
                 let slot = table.find(key).expect("every flow has a session");
                 wheel.cancel(slot);
                 table.remove(slot);

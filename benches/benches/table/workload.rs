@@ -15,7 +15,9 @@ pub const BURST: usize = 64;
 pub struct Workload {
     /// Sessions.
     pub sessions: u32,
-    /// Flows that have one.
+    /// Flows that get one, in another order than they are looked up in: records do not lie in order.
+    pub arriving: Vec<FlowKey>,
+    /// The same flows, to be looked up.
     pub known: Vec<FlowKey>,
     /// Flows that have none.
     pub unknown: Vec<FlowKey>,
@@ -36,7 +38,8 @@ impl Workload {
             }
             flows
         };
-        Self { sessions, known: shuffled(0), unknown: shuffled(sessions), at: 0 }
+        let arriving = (0..sessions).map(flow).collect();
+        Self { sessions, arriving, known: shuffled(0), unknown: shuffled(sessions), at: 0 }
     }
 
     /// The next measurement looks at other flows, as far as there are others.
