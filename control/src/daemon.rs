@@ -9,6 +9,7 @@
 //! ```
 
 mod answers;
+mod duty;
 mod exchange;
 mod forwarder;
 mod membership;
@@ -37,6 +38,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use duty::Duty;
 use forwarder::Forwarding;
 use walks::Walks;
 
@@ -69,9 +71,11 @@ struct Node {
     view: Arc<View>,
     settings: Arc<Settings>,
     walks: Walks,
+    duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     ready: bool,
     joined: bool,
+    told_to_stop: bool,
 }
 
 /// What the loop woke up for.
@@ -107,12 +111,16 @@ impl Node {
             match self.wake(tick, &mut terminate, &mut interrupt).await {
                 Wake::Tick => {}
                 Wake::Routes(mirrored) => self.take_routes(mirrored)?,
-                Wake::Peer(event) => self.take_event(event),
+                Wake::Peer(event) => self.take_event(event)?,
                 Wake::Request(request) => self.answer(request)?,
                 Wake::Signal(name) => {
                     tracing::info!("{name} received: samepath stops");
                     return Ok(());
                 }
+            }
+            if self.told_to_stop {
+                tracing::info!("an operator ends this node: samepath stops");
+                return Ok(());
             }
             let busy = self.carry_messages();
             self.watch_members()?;

@@ -104,7 +104,13 @@ fn make_keys(command: &KeysCommand) -> u8 {
 
 fn ask(command: &ClientCommand) -> u8 {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match client::run(command.control_socket(), &command.request(), command.json(), &mut out) {
+    let asked = match command.drains() {
+        Some((timeout, leave)) => {
+            client::drain(command.control_socket(), timeout, leave, command.json(), &mut out)
+        }
+        None => client::run(command.control_socket(), &command.request(), command.json(), &mut out),
+    };
+    match asked {
         Ok(code) => code,
         Err(error) => {
             complain(&error);

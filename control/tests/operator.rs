@@ -5,7 +5,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
+use samepath::operator::api::{
+    Aggregation, Count, Drain, Members, Reply, Request, Role, SessionRow, Stats, Status,
+};
 use samepath::operator::server::SocketError;
 use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
 use serde_json::Value;
@@ -100,7 +102,8 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
             Reply::Count(count)
         }
         Request::Stats => Reply::Stats(Box::new(Stats { rx: 77, ..Stats::default() })),
-        Request::Director { .. } => return None,
+        Request::Drain { on } => Reply::Drain(Drain { node: 4, draining: on, ..Drain::default() }),
+        Request::Director { .. } | Request::Stop => return None,
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
     })

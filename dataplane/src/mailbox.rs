@@ -53,6 +53,20 @@ pub enum ToWorker {
         /// Generation of the claim.
         generation: Generation,
     },
+    /// A peer has begun anew and has lost what it owned: the Directors of those flows take them over.
+    Adopt {
+        /// The peer.
+        owner: NodeId,
+    },
+    /// Offer every session this node owns to its flow's Director ([`FromWorker::HandOver`]).
+    HandOver,
+    /// A peer hands a flow over: own it with what the record says, if it is newer than what is known.
+    TakeOver {
+        /// Who owned it; only the Owner this node knows of is believed.
+        from: NodeId,
+        /// The session as it shall be.
+        record: Record,
+    },
     /// Visit sessions from slot `from` on and answer with one [`FromWorker::Page`]. Whoever wants more
     /// asks again from where it ended, so a slow reader never piles up pages.
     Walk {
@@ -98,6 +112,8 @@ pub enum FromWorker {
         /// Whom to ask for.
         address: std::net::IpAddr,
     },
+    /// A session for another node to own from now on: the record names it, with the next generation.
+    HandOver(Record),
     /// Sessions found by a walk.
     Page {
         /// The walk's id.

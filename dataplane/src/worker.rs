@@ -12,6 +12,7 @@ mod held;
 mod hello;
 mod housekeeping;
 mod idle;
+mod ownership;
 mod replica;
 mod shard;
 mod walks;
@@ -22,7 +23,7 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Surroundings, decide};
-use crate::flow::{Direction, FlowKey, NodeId};
+use crate::flow::{Direction, FlowKey};
 use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
 use crate::mailbox::Mailbox;
 use crate::route::Routes;
@@ -103,7 +104,7 @@ pub struct Worker<I: Io> {
     /// Frames are still in transmit rings.
     sending: bool,
     pub(crate) stopping: Option<NowMs>,
-    pub(crate) owner_died: Vec<(NodeId, NowMs)>,
+    owner_died: Vec<housekeeping::Death>,
     pub(crate) removal_lost: bool,
     pub(crate) due: Vec<Slot>,
     burst: Vec<I::Frame>,

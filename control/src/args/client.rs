@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -48,6 +49,27 @@ pub enum ClientCommand {
         /// Port at DST
         #[arg(long, value_name = "PORT", default_value_t = 0)]
         dport: u16,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Hand all flows over to the other nodes and wait until it is done; what still arrives here is redirected
+    Drain {
+        /// Give up after this many seconds (the node stays drained as far as it is)
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
+        /// Own flows again
+        #[arg(long)]
+        off: bool,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Drain, then end the daemon; if draining does not complete in time the daemon goes on
+    Leave {
+        /// Give up after this many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -159,7 +181,18 @@ impl ClientCommand {
             &Self::Director { src, dst, proto, sport, dport, .. } => {
                 Request::Director { src, dst, proto, sport, dport }
             }
+            Self::Drain { off, .. } => Request::Drain { on: !off },
+            Self::Leave { .. } => Request::Drain { on: true },
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
+        }
+    }
+
+    /// How long to ask again until the node is drained, and whether it shall end then.
+    pub fn drains(&self) -> Option<(Duration, bool)> {
+        match *self {
+            Self::Drain { timeout, off: false, .. } => Some((Duration::from_secs(timeout), false)),
+            Self::Leave { timeout, .. } => Some((Duration::from_secs(timeout), true)),
+            _ => None,
         }
     }
 
@@ -178,6 +211,8 @@ impl ClientCommand {
             Self::Status(target) | Self::Members(target) | Self::Stats(target) => target,
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
+            | Self::Drain { target, .. }
+            | Self::Leave { target, .. }
             | Self::Aggregation { target, .. } => target,
         }
     }

@@ -32,6 +32,11 @@ impl Node {
                     .map_or_else(Reply::error, Reply::Director)
             }
             Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
+            Request::Drain { on } => Reply::Drain(self.drain(on)?),
+            Request::Stop => {
+                self.told_to_stop = true;
+                Reply::Stopping
+            }
             Request::Sessions { filter } => {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
@@ -61,7 +66,8 @@ impl Node {
             node: self.config.node.0,
             cluster: self.config.cluster,
             version: env!("CARGO_PKG_VERSION").into(),
-            ready: self.ready,
+            ready: self.ready && !self.duty.is_off(),
+            draining: self.duty.draining,
             aggregation: self.settings.aggregation,
             forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
@@ -128,6 +134,7 @@ impl Node {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.forwarding.state().1.map(Into::into));
+        warnings.extend(self.duty.warning());
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {

@@ -52,6 +52,14 @@ pub enum Request {
         #[serde(default)]
         dport: u16,
     },
+    /// Hand all flows over to the other nodes and own no new ones, or do again → [`Reply::Drain`]. Asked again it says
+    /// how far it is.
+    Drain {
+        /// Own nothing.
+        on: bool,
+    },
+    /// End the daemon, as SIGTERM does → [`Reply::Stopping`].
+    Stop,
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -63,7 +71,7 @@ impl Request {
     /// Whether it changes what the daemon does (such requests are logged).
     pub fn changes_something(&self) -> bool {
         match self {
-            Request::Aggregation { .. } => true,
+            Request::Aggregation { .. } | Request::Drain { .. } | Request::Stop => true,
             Request::Status
             | Request::Members
             | Request::Sessions { .. }
@@ -92,6 +100,10 @@ pub enum Reply {
     Director(Director),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
+    /// How far draining is.
+    Drain(Drain),
+    /// The daemon ends.
+    Stopping,
     /// The request was not carried out.
     Error(Refusal),
 }
@@ -143,6 +155,8 @@ pub struct Status {
     pub version: String,
     /// Takes its part: workers run and peers' sessions have arrived (or were waited for long enough).
     pub ready: bool,
+    /// An operator drains this node; it is not ready then.
+    pub draining: bool,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
     /// Who redirects packets of established flows now: `xdp` or `worker`.
@@ -163,6 +177,29 @@ pub struct Status {
     pub uptime_s: u64,
     /// What a person should look at.
     pub warnings: Vec<String>,
+}
+
+/// Reply to [`Request::Drain`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drain {
+    /// This node's number.
+    pub node: u16,
+    /// It is being drained, or is drained.
+    pub draining: bool,
+    /// Sessions it still owns.
+    pub owned: u64,
+    /// Changes some peer has not acknowledged.
+    pub unacknowledged: u64,
+    /// No other node is live: nobody can take the flows.
+    pub alone: bool,
+}
+
+impl Drain {
+    /// Nothing would be lost if the node stopped now.
+    pub fn is_complete(&self) -> bool {
+        self.draining && self.owned == 0 && self.unacknowledged == 0
+    }
 }
 
 /// An interface in [`Status`].

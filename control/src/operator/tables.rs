@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::api::{Aggregation, Count, Director, Members, Reply, Stats, Status};
+use super::api::{Aggregation, Count, Director, Drain, Members, Reply, Stats, Status};
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
 pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -14,6 +14,8 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Stats(stats) => print_stats(stats, out)?,
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Drain(drain) => print_drain(drain, out)?,
+        Reply::Stopping => writeln!(out, "the daemon ends")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
             for row in &page.sessions {
@@ -202,6 +204,16 @@ fn print_aggregation(aggregation: &Aggregation, out: &mut impl Write) -> io::Res
         on(aggregation.aggregation),
         aggregation.node
     )
+}
+
+fn print_drain(drain: &Drain, out: &mut impl Write) -> io::Result<()> {
+    match (drain.draining, drain.is_complete()) {
+        (true, true) => {
+            writeln!(out, "node {} is drained: it owns no session and peers know everything", drain.node)
+        }
+        (true, false) => writeln!(out, "node {} is being drained: {} sessions left", drain.node, drain.owned),
+        (false, _) => writeln!(out, "node {} owns flows again", drain.node),
+    }
 }
 
 fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {

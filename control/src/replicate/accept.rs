@@ -115,7 +115,11 @@ async fn converse(
     let mut frames = Frames::new(receive, shared.identity.node, peer);
     let reading = async {
         let hello = frames.hello().await?;
-        shared.machine().handle_message(link, hello, shared.now())?;
+        let place = events.reserve().await.map_err(|_| StreamEnd::Broken)?;
+        let event = shared.machine().handle_message(link, hello, shared.now())?;
+        if let Some(event) = event {
+            place.send(event);
+        }
         greeted(shared, connection, peer);
         wake.notify_one();
         loop {

@@ -84,6 +84,18 @@ pub enum PeerEvent {
         /// The flows.
         claims: Vec<Claim>,
     },
+    /// `from` hands flows over: each record names this node, with the next generation.
+    HandOver {
+        /// Who owned them.
+        from: NodeId,
+        /// The sessions.
+        records: Vec<Record>,
+    },
+    /// The peer runs again and has lost what it owned before. Told before anything it says now.
+    Restarted {
+        /// The peer.
+        from: NodeId,
+    },
     /// The peer stops on purpose; what it had to say has been said.
     Leaving {
         /// The peer.

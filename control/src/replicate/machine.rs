@@ -155,9 +155,9 @@ impl Machine {
             (Side::Sending, other) => Err(malformed(Malformed::Order(other.kind()))),
             (Side::Receiving, Message::Hello(hello)) if peer.receiver.link != Some(link.id) => {
                 self.identity.check(link.peer, &hello)?;
-                peer.receiver.greeted(&hello, link.id);
+                let restarted = peer.receiver.greeted(&hello, link.id);
                 peer.refused[Side::Receiving as usize] = None;
-                Ok(None)
+                Ok(restarted.then_some(PeerEvent::Restarted { from: link.peer }))
             }
             (Side::Receiving, message) if peer.receiver.link == Some(link.id) => {
                 let from = peer.receiver.handle(message, now);
@@ -239,6 +239,11 @@ impl Machine {
         if let Some(sender) = self.sender(to) {
             sender.deny(claim);
         }
+    }
+
+    /// Hands a session over, best effort; false if it cannot be sent now.
+    pub fn hand_over(&mut self, record: &Record) -> bool {
+        self.sender(record.owner).is_some_and(|sender| sender.hand_over(record))
     }
 
     fn sender(&mut self, peer: NodeId) -> Option<&mut Sender> {

@@ -201,6 +201,12 @@ impl Replicator {
         self.wake(to);
     }
 
+    /// Hands a session over to the node its record names. Best effort: whoever still owns it offers it again.
+    pub fn hand_over(&self, record: &Record) {
+        self.shared.machine().hand_over(record);
+        self.wake(record.owner);
+    }
+
     fn wake_all(&self) {
         for peer in self.shared.peers.values() {
             peer.wake.notify_one();

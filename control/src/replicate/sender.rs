@@ -8,7 +8,10 @@ use samepath_dataplane::wire::record::Record;
 
 use super::event::{BulkRoom, PeerEvent};
 use super::hello::Hello;
-use super::limits::{CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, PAGE_WINDOW, RECORD_MAX};
+use super::limits::{
+    CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, HAND_OVERS, HAND_OVERS_IN_FRAME, PAGE_WINDOW,
+    RECORD_MAX,
+};
 use super::log::Log;
 use super::message::{self, Ack, Claim};
 
@@ -36,6 +39,7 @@ pub struct Sender {
     checks: VecDeque<Claim>,
     denied: VecDeque<Claim>,
     claims_dropped: u64,
+    handed: VecDeque<Record>,
     resent: u64,
 }
 
@@ -96,6 +100,7 @@ impl Sender {
             checks: VecDeque::new(),
             denied: VecDeque::new(),
             claims_dropped: 0,
+            handed: VecDeque::new(),
             resent: 0,
         }
     }
@@ -115,6 +120,7 @@ impl Sender {
         self.sync = None;
         self.checks.clear();
         self.denied.clear();
+        self.handed.clear();
         was_live
     }
 
@@ -216,6 +222,11 @@ impl Sender {
         if let Some(claims) = next_claims(&mut self.denied) {
             return Some(message::claims_denied(&claims));
         }
+        if !self.handed.is_empty() {
+            let count = self.handed.len().min(HAND_OVERS_IN_FRAME);
+            let records: Vec<Record> = self.handed.drain(..count).collect();
+            return Some(message::hand_over(&records));
+        }
         if self.cursor < log.first() || (self.stale && self.sync.is_none()) {
             self.begin_sync(log, events);
         }
@@ -298,6 +309,15 @@ impl Sender {
         self.claims_dropped += u64::from(!push_claim(&mut self.denied, self.phase, claim));
     }
 
+    /// A session for the peer to own. False if it is not connected or too many wait.
+    pub fn hand_over(&mut self, record: &Record) -> bool {
+        let room = self.is_live() && self.handed.len() < HAND_OVERS;
+        if room {
+            self.handed.push_back(*record);
+        }
+        room
+    }
+
     /// Sequence number of the oldest change the log must keep for this peer.
     pub fn needs(&self) -> Option<u64> {
         self.kept.then_some(self.acked + 1)
@@ -311,7 +331,7 @@ impl Sender {
 
     /// Everything published was acknowledged, or nothing can be while the peer is away.
     pub fn is_flushed(&self, log: &Log) -> bool {
-        let idle = self.checks.is_empty() && self.denied.is_empty();
+        let idle = self.checks.is_empty() && self.denied.is_empty() && self.handed.is_empty();
         !self.is_live() || (idle && self.acked + 1 == log.next())
     }
 

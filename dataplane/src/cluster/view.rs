@@ -22,6 +22,8 @@ pub struct Peer {
     pub address: std::net::IpAddr,
     /// Outer headers towards it; `None` until its link address is known.
     pub ends: Option<TunnelEnds>,
+    /// This node hears it: Hello messages to it say so.
+    pub heard: bool,
 }
 
 /// Epoch and live members, with everything workers derive from them.
@@ -62,6 +64,14 @@ impl View {
     /// This node's own share of Director duty.
     pub fn my_weight(&self) -> u8 {
         self.members.iter().find(|member| member.node == self.me).map_or(0, |member| member.weight)
+    }
+
+    /// True if `node` may be granted flows: it takes Director duty too, or nobody does. A node that is not ready, is
+    /// drained or has lost a data interface tells weight 0.
+    pub fn may_own(&self, node: NodeId) -> bool {
+        let weight = |member: &Member| member.weight;
+        let member = self.members.iter().find(|member| member.node == node);
+        member.is_some_and(|member| member.weight > 0) || self.members.iter().map(weight).max() == Some(0)
     }
 
     /// The peer with this number.

@@ -90,6 +90,7 @@ fn peers(me: u16) -> Vec<Peer> {
     (1..=3)
         .filter(|&node| node != me)
         .map(|node| Peer {
+            heard: true,
             node: NodeId(node),
             address: link_address(node),
             ends: Some(TunnelEnds {
@@ -103,7 +104,12 @@ fn peers(me: u16) -> Vec<Peer> {
 }
 
 fn view(me: u16, live: &[u16], epoch: u32) -> View {
-    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: 1 }).collect();
+    weighted_view(me, live, &[], epoch)
+}
+
+fn weighted_view(me: u16, live: &[u16], drained: &[u16], epoch: u32) -> View {
+    let weight = |node: u16| u8::from(!drained.contains(&node));
+    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: weight(node) }).collect();
     View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
 }
 
@@ -358,6 +364,10 @@ impl Cluster {
                 self.node(to.0).tell(ToWorker::ClaimDenied { from: NodeId(from), key, generation });
                 true
             }
+            FromWorker::HandOver(record) => {
+                self.node(record.owner.0).tell(ToWorker::TakeOver { from: NodeId(from), record });
+                true
+            }
             FromWorker::Page { sessions, next, .. } => {
                 self.nodes[index].pages.extend(sessions);
                 if let Some(from) = next {
@@ -384,6 +394,26 @@ impl Cluster {
         self.epoch += 1;
         for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
             node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
+        }
+        self.settle();
+    }
+
+    /// All live nodes take these for drained: weight 0.
+    pub fn set_drained(&mut self, drained: &[u16]) {
+        self.epoch += 1;
+        for node in self.nodes.iter().filter(|node| self.live.contains(&node.id)) {
+            let view = weighted_view(node.id, &self.live, drained, self.epoch);
+            node.tell(ToWorker::View(Arc::new(view)));
+        }
+        self.settle();
+    }
+
+    /// A node begins anew with an empty table; the others hear of it at once.
+    pub fn restart(&mut self, id: u16) {
+        self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), self.now);
+        self.set_drained(&[id]);
+        for node in self.nodes.iter().filter(|node| node.id != id) {
+            node.tell(ToWorker::Adopt { owner: NodeId(id) });
         }
         self.settle();
     }
