@@ -9,6 +9,7 @@
 //! ```
 
 mod answers;
+mod drain;
 mod exchange;
 mod forwarder;
 mod membership;
@@ -37,6 +38,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use drain::Draining;
 use forwarder::Forwarding;
 use walks::Walks;
 
@@ -72,6 +74,9 @@ struct Node {
     refusals: Vec<(Option<NodeId>, String)>,
     ready: bool,
     joined: bool,
+    draining: Option<Draining>,
+    /// The operator told it to end.
+    leaving: bool,
 }
 
 /// What the loop woke up for.
@@ -116,6 +121,11 @@ impl Node {
             }
             let busy = self.carry_messages();
             self.watch_members()?;
+            self.watch_drain();
+            if self.leaving {
+                tracing::info!("the operator told this node to leave: samepath stops");
+                return Ok(());
+            }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
             tick = if busy { BUSY_TICK } else { IDLE_TICK };

@@ -311,6 +311,9 @@ impl Case<'_> {
             return pass_on;
         }
         let generation = session.generation.next();
+        if self.spares(option.ingress) {
+            return self.own(Session { generation, ..*session }, true);
+        }
         let granted = Session {
             owner: option.ingress,
             generation,
@@ -371,6 +374,9 @@ impl Case<'_> {
         if let Some(pass_on) = self.pass_to_director(option) {
             return pass_on;
         }
+        if self.spares(option.ingress) {
+            return self.begin_or_refuse(Generation(1));
+        }
         if !self.may_begin() {
             return self.unrelated();
         }
@@ -386,6 +392,13 @@ impl Case<'_> {
         };
         let claim = self.session(Role::Claim, option.ingress, Generation(1), 0, begun);
         Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+    }
+
+    /// An ingress that takes no flows (it drains, or is not ready) is granted none: the Director, which
+    /// does, owns the flow itself.
+    fn spares(&self, ingress: NodeId) -> bool {
+        let view = self.around.view;
+        view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
     fn director(&self) -> NodeId {

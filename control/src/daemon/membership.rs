@@ -95,8 +95,8 @@ impl Node {
         self.give_up_if_refused(grace_over)
     }
 
-    fn renew_view(&mut self) -> anyhow::Result<()> {
-        let weight = if self.ready { self.config.director_weight } else { 0 };
+    pub(super) fn renew_view(&mut self) -> anyhow::Result<()> {
+        let weight = if self.takes_flows() { self.config.director_weight } else { 0 };
         let members = self.liveness.members(self.config.node, weight);
         let before: Vec<_> = self.view.members.iter().map(|member| member.node).collect();
         let view = View::new(
@@ -112,6 +112,11 @@ impl Node {
             tracing::info!(epoch = view.epoch, members = ?after.iter().map(|node| node.0).collect::<Vec<_>>(), "members changed");
         }
         self.publish_view(view)
+    }
+
+    /// This node may become Director and Owner of flows.
+    pub(super) fn takes_flows(&self) -> bool {
+        self.ready && self.draining.is_none()
     }
 
     /// A starting node that every peer it reached refused does not run beside them: two nodes with one

@@ -100,6 +100,8 @@ impl Node {
             refusals: Vec::new(),
             ready: false,
             joined: false,
+            draining: None,
+            leaving: false,
             config,
             clock,
         };

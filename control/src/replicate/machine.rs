@@ -241,6 +241,13 @@ impl Machine {
         }
     }
 
+    /// Hands a session over to a peer, best effort.
+    pub fn hand_over(&mut self, to: NodeId, record: &Record) {
+        if let Some(sender) = self.sender(to) {
+            sender.hand_over(record);
+        }
+    }
+
     fn sender(&mut self, peer: NodeId) -> Option<&mut Sender> {
         self.peers.get_mut(&peer).map(|peer| &mut peer.sender)
     }

@@ -61,7 +61,12 @@ impl View {
 
     /// This node's own share of Director duty.
     pub fn my_weight(&self) -> u8 {
-        self.members.iter().find(|member| member.node == self.me).map_or(0, |member| member.weight)
+        self.weight_of(self.me)
+    }
+
+    /// A node's share of Director duty; 0 if it is not live, not ready, or drains.
+    pub fn weight_of(&self, node: NodeId) -> u8 {
+        self.members.iter().find(|member| member.node == node).map_or(0, |member| member.weight)
     }
 
     /// The peer with this number.

@@ -25,6 +25,7 @@ impl<I: Io> Worker<I> {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
                 self.note_deaths(now);
+                self.draining &= self.snapshots.view.my_weight() == 0;
                 if old.my_weight() != self.snapshots.view.my_weight() {
                     // Until the peers hear of it they and this node disagree about some Directors.
                     self.next_hello = now;
@@ -52,6 +53,8 @@ impl<I: Io> Worker<I> {
                 self.answer_claim(from, key, generation, now);
             }
             ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation),
+            ToWorker::HandOver => self.begin_hand_over(),
+            ToWorker::TakeOver { record, mark } => self.take_over(&record, mark, now),
             ToWorker::Walk { id, owned_only, from } => {
                 self.walks.begin(Purpose::Page { id, owned_only }, from);
             }

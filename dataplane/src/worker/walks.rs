@@ -25,6 +25,8 @@ pub(super) enum Purpose {
     Sweep { owner: NodeId, mark: u16 },
     /// Tell control of the sessions this node owns (again).
     Announce { dirty_only: bool },
+    /// Offer the sessions this node owns to the nodes that decide about them.
+    HandOver,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,10 @@ impl Walks {
         !self.queue.is_empty()
     }
 
+    pub(super) fn handing_over(&self) -> bool {
+        self.queue.iter().any(|walk| walk.purpose == Purpose::HandOver)
+    }
+
     pub(super) fn announcing(&self) -> bool {
         self.queue.iter().any(|walk| matches!(walk.purpose, Purpose::Announce { .. }))
     }
@@ -69,6 +75,7 @@ impl<I: Io> Worker<I> {
             Purpose::Page { id, owned_only } => self.page(id, owned_only, slots, last),
             Purpose::Sweep { owner, mark } => self.sweep(owner, mark, slots),
             Purpose::Announce { dirty_only } => self.announce_some(dirty_only, slots, now),
+            Purpose::HandOver => self.hand_over_some(slots, now),
         };
         if last || answered {
             self.walks.queue.pop_front();

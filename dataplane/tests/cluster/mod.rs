@@ -103,7 +103,13 @@ fn peers(me: u16) -> Vec<Peer> {
 }
 
 fn view(me: u16, live: &[u16], epoch: u32) -> View {
-    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: 1 }).collect();
+    view_without(me, live, epoch, 0)
+}
+
+/// A view in which one of the nodes takes no flows.
+fn view_without(me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
+    let member = |&node| Member { node: NodeId(node), weight: u8::from(node != idle) };
+    let members = live.iter().map(member).collect();
     View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
 }
 
@@ -358,6 +364,10 @@ impl Cluster {
                 self.node(to.0).tell(ToWorker::ClaimDenied { from: NodeId(from), key, generation });
                 true
             }
+            FromWorker::HandOver { to, record } if self.replication => {
+                self.node(to.0).tell(ToWorker::TakeOver { record, mark: 1 });
+                true
+            }
             FromWorker::Page { sessions, next, .. } => {
                 self.nodes[index].pages.extend(sessions);
                 if let Some(from) = next {
@@ -386,6 +396,16 @@ impl Cluster {
             node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
         }
         self.settle();
+    }
+
+    /// One of the live nodes drains: all learn of it, it offers what it owns.
+    pub fn drain(&mut self, id: u16) {
+        self.epoch += 1;
+        let live = self.live.clone();
+        for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
+            node.tell(ToWorker::View(Arc::new(view_without(node.id, &live, self.epoch, id))));
+        }
+        self.node(id).tell(ToWorker::HandOver);
     }
 
     pub fn lives(&self, node: u16) -> bool {

@@ -147,6 +147,12 @@ impl Bed {
         Ok(())
     }
 
+    /// Waits for the end of a node that was told to leave; how it ended.
+    pub fn ended(&mut self, number: u8) -> Result<ExitStatus> {
+        let mut node = self.take_node(number)?;
+        node.service().wait(Duration::from_secs(10))
+    }
+
     /// SIGKILL to a node.
     pub fn kill_node(&mut self, number: u8) -> Result<()> {
         self.take_node(number)?.kill()
