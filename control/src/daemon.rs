@@ -9,6 +9,7 @@
 //! ```
 
 mod answers;
+mod drain;
 mod duty;
 mod exchange;
 mod forwarder;
@@ -38,6 +39,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use drain::Draining;
 use duty::Duty;
 use forwarder::Forwarding;
 use walks::Walks;
@@ -75,7 +77,9 @@ struct Node {
     refusals: Vec<(Option<NodeId>, String)>,
     ready: bool,
     joined: bool,
-    told_to_stop: bool,
+    draining: Option<Draining>,
+    /// The operator told it to end.
+    leaving: bool,
 }
 
 /// What the loop woke up for.
@@ -118,12 +122,13 @@ impl Node {
                     return Ok(());
                 }
             }
-            if self.told_to_stop {
-                tracing::info!("an operator ends this node: samepath stops");
-                return Ok(());
-            }
             let busy = self.carry_messages();
             self.watch_members()?;
+            self.watch_drain();
+            if self.leaving {
+                tracing::info!("the operator told this node to leave: samepath stops");
+                return Ok(());
+            }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
             tick = if busy { BUSY_TICK } else { IDLE_TICK };

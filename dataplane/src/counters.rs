@@ -113,6 +113,10 @@ counters! {
     sessions_evicted,
     /// Sessions taken over from a dead Owner.
     takeovers,
+    /// Sessions that a peer owns now because this node drains.
+    handed_over,
+    /// Sessions taken from a draining peer.
+    handed_in,
     /// Conflicts of two Owners lost by this node.
     conflicts_lost,
     /// TCP segments outside the window that were let through (`--tcp-loose-window`).

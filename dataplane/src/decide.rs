@@ -311,7 +311,7 @@ impl Case<'_> {
             return pass_on;
         }
         let generation = session.generation.max(option.generation).next();
-        if !self.around.view.may_own(option.ingress) {
+        if self.spares(option.ingress) {
             return self.own(Session { generation, ..*session }, true);
         }
         let granted = Session {
@@ -377,7 +377,7 @@ impl Case<'_> {
         }
         let generation = option.generation.next();
         let lived = option.generation > Generation(0);
-        if !self.around.view.may_own(option.ingress) {
+        if self.spares(option.ingress) {
             let midstream = !track::may_begin(self.packet);
             return if lived {
                 self.begin(generation, 1, midstream)
@@ -400,6 +400,13 @@ impl Case<'_> {
         };
         let claim = self.session(Role::Claim, option.ingress, generation, 0, begun);
         Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+    }
+
+    /// An ingress that takes no flows (it drains, or is not ready) is granted none: the Director, which
+    /// does, owns the flow itself.
+    fn spares(&self, ingress: NodeId) -> bool {
+        let view = self.around.view;
+        view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
     fn director(&self) -> NodeId {

@@ -58,14 +58,14 @@ pub enum ToWorker {
         /// The peer.
         owner: NodeId,
     },
-    /// Offer every session this node owns to its flow's Director ([`FromWorker::HandOver`]).
+    /// Offer every session this node owns to the node that decides about it: this node drains.
     HandOver,
-    /// A peer hands a flow over: own it with what the record says, if it is newer than what is known.
+    /// A draining peer hands this session over: apply its record, then own it.
     TakeOver {
-        /// Who owned it; only the Owner this node knows of is believed.
-        from: NodeId,
-        /// The session as it shall be.
+        /// The session as its Owner has it.
         record: Record,
+        /// The present bulk-sync mark of that peer.
+        mark: u16,
     },
     /// Visit sessions from slot `from` on and answer with one [`FromWorker::Page`]. Whoever wants more
     /// asks again from where it ended, so a slow reader never piles up pages.
@@ -104,6 +104,13 @@ pub enum FromWorker {
         /// Generation of the claim.
         generation: Generation,
     },
+    /// Hand a session over, as it is now, to the node that decides about its flow.
+    HandOver {
+        /// That node.
+        to: NodeId,
+        /// The session.
+        record: Record,
+    },
     /// A packet waits for the link address of this next hop (index into `Routes::hops`, and the
     /// destination itself where the route is on-link).
     Unresolved {
@@ -112,8 +119,6 @@ pub enum FromWorker {
         /// Whom to ask for.
         address: std::net::IpAddr,
     },
-    /// A session for another node to own from now on: the record names it, with the next generation.
-    HandOver(Record),
     /// Sessions found by a walk.
     Page {
         /// The walk's id.

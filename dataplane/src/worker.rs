@@ -7,6 +7,7 @@
 mod fast_path;
 mod forwarder;
 mod fragments;
+mod hand_over;
 mod handoff;
 mod held;
 mod hello;
@@ -106,6 +107,8 @@ pub struct Worker<I: Io> {
     pub(crate) stopping: Option<NowMs>,
     owner_died: Vec<housekeeping::Death>,
     pub(crate) removal_lost: bool,
+    /// The node hands its sessions over: one that a peer then owns is no conflict.
+    pub(crate) draining: bool,
     pub(crate) due: Vec<Slot>,
     burst: Vec<I::Frame>,
     fast: FastPath,
@@ -161,6 +164,7 @@ impl<I: Io> Worker<I> {
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
+            draining: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
             fast: FastPath::new(parts.tuning.batch * MAX_PORTS),

@@ -223,52 +223,6 @@ fn idle_flows_of_a_dead_owner_are_adopted_by_their_directors() {
 }
 
 #[test]
-fn a_drained_node_hands_its_flows_over_and_is_granted_none() {
-    let mut cluster = Cluster::new();
-    let (client, server) = established(&mut cluster, 2);
-    cluster.set_drained(&[1]);
-    cluster.node(1).tell(samepath_dataplane::mailbox::ToWorker::HandOver);
-    cluster.settle();
-    let after = roles(&mut cluster);
-    let owner = after[0].map(|(_, owner, _)| owner);
-    assert!(matches!(owner, Some(2 | 3)) && after[0].is_some_and(|one| one.0 == Role::Backup), "{after:?}");
-    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
-    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), ACK, 501, 101));
-    cluster.settle();
-    assert_eq!(cluster.delivered.len(), 2, "redirected by the drained node, and processed");
-    let (client, server) = hosts(2, 1);
-    cluster.arrive(1, INSIDE, &udp((client, 1000), (server, 53)));
-    cluster.settle();
-    assert_eq!(cluster.delivered.len(), 3, "a new flow that arrives there works");
-    assert_eq!(
-        cluster.sessions(1).iter().filter(|one| one.role == Role::Owner).count(),
-        0,
-        "and is owned elsewhere"
-    );
-    cluster.check_accounts();
-}
-
-#[test]
-fn a_handover_is_believed_only_from_the_owner_and_only_once() {
-    let mut cluster = Cluster::new();
-    established(&mut cluster, 2);
-    let known = cluster.sessions(3)[0];
-    let given = samepath_dataplane::session::Session { owner: NodeId(3), generation: Generation(2), ..known };
-    let record = samepath_dataplane::wire::record::Record::of(&given, cluster.now);
-    let offer = |from| samepath_dataplane::mailbox::ToWorker::TakeOver { from: NodeId(from), record };
-    cluster.node(3).tell(offer(2));
-    cluster.settle();
-    assert_eq!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "node 2 gives what is not its own");
-    cluster.node(3).tell(offer(1));
-    cluster.settle();
-    let moved = [Some((Role::Backup, 3, 2)), Some((Role::Backup, 3, 2)), Some((Role::Owner, 3, 2))];
-    assert_eq!(roles(&mut cluster), moved);
-    cluster.node(3).tell(offer(1));
-    cluster.settle();
-    assert_eq!(roles(&mut cluster), moved, "the same offer again changes nothing");
-}
-
-#[test]
 fn a_claim_is_asked_about_and_forgotten_only_when_the_owner_denies_it() {
     let mut cluster = Cluster::new();
     cluster.replication = false;

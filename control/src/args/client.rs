@@ -11,6 +11,7 @@ use samepath_dataplane::session::State;
 
 use crate::config::values;
 use crate::operator::api::{Request, Role};
+use crate::operator::drain::DrainOrder;
 use crate::operator::filter::{self, Filter};
 
 /// A question to a running daemon.
@@ -53,22 +54,21 @@ pub enum ClientCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Hand all flows over to the other nodes and wait until it is done; what still arrives here is redirected
+    /// Take no new flows, hand all sessions to the peers and wait until they own them (exit code 0)
     Drain {
-        /// Give up after this many seconds (the node stays drained as far as it is)
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        /// How long to wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         timeout: u64,
-        /// Own flows again
-        #[arg(long)]
-        off: bool,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
     },
-    /// Drain, then end the daemon; if draining does not complete in time the daemon goes on
+    /// Take flows again after a drain
+    Undrain(Target),
+    /// Drain, then stop the daemon; nothing is stopped if the drain is not done in time
     Leave {
-        /// Give up after this many seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        /// How long the drain may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         timeout: u64,
         /// Whom to ask.
         #[command(flatten)]
@@ -181,19 +181,20 @@ impl ClientCommand {
             &Self::Director { src, dst, proto, sport, dport, .. } => {
                 Request::Director { src, dst, proto, sport, dport }
             }
-            Self::Drain { off, .. } => Request::Drain { on: !off },
-            Self::Leave { .. } => Request::Drain { on: true },
+            Self::Drain { .. } | Self::Leave { .. } => Request::Drain,
+            Self::Undrain(_) => Request::Undrain,
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
         }
     }
 
-    /// How long to ask again until the node is drained, and whether it shall end then.
-    pub fn drains(&self) -> Option<(Duration, bool)> {
-        match *self {
-            Self::Drain { timeout, off: false, .. } => Some((Duration::from_secs(timeout), false)),
-            Self::Leave { timeout, .. } => Some((Duration::from_secs(timeout), true)),
-            _ => None,
-        }
+    /// The order, if the node is to be drained.
+    pub fn drain(&self) -> Option<DrainOrder> {
+        let (timeout, leave) = match *self {
+            Self::Drain { timeout, .. } => (timeout, false),
+            Self::Leave { timeout, .. } => (timeout, true),
+            _ => return None,
+        };
+        Some(DrainOrder { timeout: Duration::from_secs(timeout), leave })
     }
 
     /// Prints JSON instead of a table.
@@ -208,7 +209,9 @@ impl ClientCommand {
 
     fn target(&self) -> &Target {
         match self {
-            Self::Status(target) | Self::Members(target) | Self::Stats(target) => target,
+            Self::Status(target) | Self::Members(target) | Self::Stats(target) | Self::Undrain(target) => {
+                target
+            }
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
             | Self::Drain { target, .. }

@@ -1,15 +1,12 @@
-//! Whether this node takes its part: Director duty and new flows. It does not while it is not ready, is being
-//! drained, or has lost a data interface; then it tells weight 0 and hands over what it owns, and goes on redirecting
-//! what still arrives here.
+//! A node that has lost a data interface does not take its part: it tells weight 0 and hands over what it owns, as
+//! one that drains, and goes on redirecting what still arrives here. And peers that begin anew lose what they owned.
 
 use samepath_bpf::PortRole;
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::mailbox::ToWorker;
-use samepath_dataplane::wire::record::Record;
 
 use super::Node;
-use crate::operator::api::Drain;
 use crate::routes::LinkState;
 
 /// How long a data interface must be down before the node gives its flows away, ms. Shorter: a link that flaps at
@@ -25,8 +22,6 @@ const OFFER_AGAIN_MS: u64 = 300;
 /// What keeps this node from its part.
 #[derive(Debug, Default)]
 pub(super) struct Duty {
-    /// An operator drains it.
-    pub(super) draining: bool,
     /// A data interface has been down for long enough.
     pub(super) links_down: bool,
     /// The data interfaces changed to the opposite of `links_down` then.
@@ -55,11 +50,6 @@ impl Duty {
         due
     }
 
-    /// Owns no flow if others can.
-    pub(super) fn is_off(&self) -> bool {
-        self.draining || self.links_down
-    }
-
     /// A sentence for `status`.
     pub(super) fn warning(&self) -> Option<String> {
         self.links_down.then(|| {
@@ -76,11 +66,6 @@ impl Duty {
 }
 
 impl Node {
-    /// The share of Director duty this node tells.
-    pub(super) fn weight(&self) -> u8 {
-        if self.ready && !self.duty.is_off() { self.config.director_weight } else { 0 }
-    }
-
     /// Takes the state of the data interfaces.
     pub(super) fn observe_links(&mut self, links: &[LinkState]) {
         let dead =
@@ -100,7 +85,7 @@ impl Node {
         } else if turned {
             tracing::info!("all data interfaces are up again");
         }
-        if self.duty.is_off()
+        if self.duty.links_down
             && now >= self.duty.next_offer
             && self.owned() > 0
             && self.view.members.len() > 1
@@ -112,42 +97,6 @@ impl Node {
             }
         }
         turned
-    }
-
-    /// Sessions this node owns.
-    fn owned(&self) -> u64 {
-        self.workers.counters().iter().map(|one| one.sessions_owner.get()).sum()
-    }
-
-    /// Drains this node, or no longer; how far it is.
-    pub(super) fn drain(&mut self, on: bool) -> anyhow::Result<Drain> {
-        if self.duty.draining != on {
-            self.duty.draining = on;
-            self.renew_view()?;
-            tracing::info!(draining = on, "an operator drains this node, or no longer");
-        }
-        Ok(self.drained())
-    }
-
-    /// How far draining is.
-    fn drained(&self) -> Drain {
-        let unacknowledged = self.replicator.stats().iter().map(|peer| peer.lag_records).max().unwrap_or(0);
-        let alone = self.view.members.len() < 2;
-        Drain {
-            node: self.config.node.0,
-            draining: self.duty.draining,
-            owned: self.owned(),
-            unacknowledged,
-            alone,
-        }
-    }
-
-    /// `from` hands flows over to this node.
-    pub(super) fn take_over(&mut self, from: NodeId, records: Vec<Record>) {
-        for record in records.into_iter().filter(|record| record.owner == self.config.node) {
-            let worker = self.workers.owner_of(&record.key);
-            self.workers.tell(worker, ToWorker::TakeOver { from, record });
-        }
     }
 
     /// A peer runs again without what it owned: it directs nothing until it says so, then its flows get new Owners.
@@ -171,13 +120,13 @@ mod tests {
         duty.observe(down(), NowMs(1_000));
         assert!(!duty.turns(NowMs(1_099)));
         duty.observe(Vec::new(), NowMs(1_099));
-        assert!(!duty.turns(NowMs(9_000)) && !duty.is_off());
+        assert!(!duty.turns(NowMs(9_000)) && !duty.links_down);
         duty.observe(down(), NowMs(10_000));
         duty.observe(down(), NowMs(10_050));
-        assert!(duty.turns(NowMs(10_100)) && duty.is_off());
+        assert!(duty.turns(NowMs(10_100)) && duty.links_down);
         assert!(!duty.turns(NowMs(20_000)));
         duty.observe(Vec::new(), NowMs(20_000));
         assert!(!duty.turns(NowMs(21_999)));
-        assert!(duty.turns(NowMs(22_000)) && !duty.is_off() && duty.warning().is_none());
+        assert!(duty.turns(NowMs(22_000)) && !duty.links_down && duty.warning().is_none());
     }
 }

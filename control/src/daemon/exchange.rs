@@ -40,7 +40,7 @@ impl Node {
             FromWorker::ClaimDenied { to, key, generation } => {
                 self.replicator.claim_denied(to, key, generation);
             }
-            FromWorker::HandOver(record) => self.replicator.hand_over(&record),
+            FromWorker::HandOver { to, record } => self.replicator.hand_over(to, &record),
             FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
             FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
             FromWorker::Resync => self.replicator.resync_all(),
@@ -95,8 +95,15 @@ impl Node {
                     self.workers.tell(worker, ToWorker::ClaimDenied { from, key, generation });
                 }
             }
-            PeerEvent::HandOver { from, records } => self.take_over(from, records),
             PeerEvent::Restarted { from } => self.adopt_flows_of(from)?,
+            PeerEvent::HandOver { from, mark, records } => {
+                for record in records {
+                    if record.owner == from {
+                        let worker = self.workers.owner_of(&record.key);
+                        self.workers.tell(worker, ToWorker::TakeOver { record, mark });
+                    }
+                }
+            }
             PeerEvent::Leaving { from } => {
                 self.liveness.leaving(from);
                 tracing::info!(peer = %from, "peer leaves");

@@ -106,7 +106,8 @@ impl Node {
     }
 
     pub(super) fn renew_view(&mut self) -> anyhow::Result<()> {
-        let members = self.liveness.members(self.config.node, self.weight());
+        let weight = if self.takes_flows() { self.config.director_weight } else { 0 };
+        let members = self.liveness.members(self.config.node, weight);
         let before: Vec<_> = self.view.members.iter().map(|member| member.node).collect();
         let view = View::new(
             self.view.epoch + 1,
@@ -121,6 +122,11 @@ impl Node {
             tracing::info!(epoch = view.epoch, members = ?after.iter().map(|node| node.0).collect::<Vec<_>>(), "members changed");
         }
         self.publish_view(view)
+    }
+
+    /// This node may become Director and Owner of flows.
+    pub(super) fn takes_flows(&self) -> bool {
+        self.ready && self.draining.is_none() && !self.duty.links_down
     }
 
     /// A starting node that every peer it reached refused does not run beside them: two nodes with one

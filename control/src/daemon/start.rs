@@ -102,7 +102,8 @@ impl Node {
             refusals: Vec::new(),
             ready: false,
             joined: false,
-            told_to_stop: false,
+            draining: None,
+            leaving: false,
             config,
             clock,
         };

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::drain::Drain;
 use super::filter::Filter;
 
 /// Version of the names and meanings in this file.
@@ -52,26 +53,26 @@ pub enum Request {
         #[serde(default)]
         dport: u16,
     },
-    /// Hand all flows over to the other nodes and own no new ones, or do again → [`Reply::Drain`]. Asked again it says
-    /// how far it is.
-    Drain {
-        /// Own nothing.
-        on: bool,
-    },
-    /// End the daemon, as SIGTERM does → [`Reply::Stopping`].
-    Stop,
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
         on: bool,
     },
+    /// Hand all sessions over and take no new flows, or say how far that is → [`Reply::Drain`].
+    Drain,
+    /// Take flows again → [`Reply::Drain`].
+    Undrain,
+    /// Stop the daemon, if it is drained → [`Reply::Drain`].
+    Leave,
 }
 
 impl Request {
     /// Whether it changes what the daemon does (such requests are logged).
     pub fn changes_something(&self) -> bool {
         match self {
-            Request::Aggregation { .. } | Request::Drain { .. } | Request::Stop => true,
+            Request::Aggregation { .. } | Request::Undrain | Request::Leave => true,
+            // Asked again and again for its progress; the daemon says itself when it begins.
+            Request::Drain => false,
             Request::Status
             | Request::Members
             | Request::Sessions { .. }
@@ -100,10 +101,8 @@ pub enum Reply {
     Director(Director),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
-    /// How far draining is.
+    /// How far the node's drain is.
     Drain(Drain),
-    /// The daemon ends.
-    Stopping,
     /// The request was not carried out.
     Error(Refusal),
 }
@@ -153,10 +152,11 @@ pub struct Status {
     pub cluster: u32,
     /// Version of the program.
     pub version: String,
-    /// Takes its part: workers run and peers' sessions have arrived (or were waited for long enough).
+    /// Takes its part: workers run, peers' sessions have arrived (or were waited for long enough), and
+    /// the node does not drain.
     pub ready: bool,
-    /// An operator drains this node; it is not ready then.
-    pub draining: bool,
+    /// Whether it hands its sessions over, and how far that is.
+    pub drain: Drain,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
     /// Who redirects packets of established flows now: `xdp` or `worker`.
@@ -177,29 +177,6 @@ pub struct Status {
     pub uptime_s: u64,
     /// What a person should look at.
     pub warnings: Vec<String>,
-}
-
-/// Reply to [`Request::Drain`].
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Drain {
-    /// This node's number.
-    pub node: u16,
-    /// It is being drained, or is drained.
-    pub draining: bool,
-    /// Sessions it still owns.
-    pub owned: u64,
-    /// Changes some peer has not acknowledged.
-    pub unacknowledged: u64,
-    /// No other node is live: nobody can take the flows.
-    pub alone: bool,
-}
-
-impl Drain {
-    /// Nothing would be lost if the node stopped now.
-    pub fn is_complete(&self) -> bool {
-        self.draining && self.owned == 0 && self.unacknowledged == 0
-    }
 }
 
 /// An interface in [`Status`].
@@ -464,6 +441,10 @@ pub struct SessionCounts {
     pub claims_granted: u64,
     /// Taken over from dead Owners.
     pub takeovers: u64,
+    /// Sessions a peer owns now because this node drained.
+    pub handed_over: u64,
+    /// Sessions taken from a peer that drained.
+    pub handed_in: u64,
     /// Given up because another Owner's record was newer.
     pub conflicts_lost: u64,
 }

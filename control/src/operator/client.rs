@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::api::{Document, Drain, Reply, Request, SCHEMA, Sessions};
+use super::api::{Document, Reply, Request, SCHEMA, Sessions};
 use super::{sessions, tables};
 use crate::config::RUN_DIR;
 
@@ -25,9 +25,6 @@ pub const NOT_READY: u8 = 5;
 
 /// How long a daemon may take to answer. It answers within milliseconds; long lists come in pages.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a draining daemon is asked.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,19 +63,14 @@ pub fn run(
     json: bool,
     out: &mut impl Write,
 ) -> Result<u8, ClientError> {
-    let path = match socket {
-        Some(path) => path.into(),
-        None => only_socket(Path::new(RUN_DIR))?,
-    };
-    let mut connection = Connection::open(&path)?;
+    let mut connection = Connection::open(&self::socket(socket)?)?;
     connection.ask(request)?;
     let reply = connection.reply()?;
     let result = match reply {
         Reply::Error(refusal) => return Err(ClientError::Refused(refusal.error)),
         Reply::Sessions(page) if json => json_sessions(&mut connection, page, out),
         Reply::Sessions(page) => plain_sessions(&mut connection, page, out),
-        reply if json => print_json(&reply, out),
-        reply => tables::print(&reply, out).map_err(ClientError::Output).map(|()| code(&reply)),
+        reply => print(&reply, json, out),
     };
     match result {
         Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(FINE),
@@ -86,61 +78,19 @@ pub fn run(
     }
 }
 
-/// Drains the daemon behind `socket`: asks until nothing is owned there any more and all peers know it, `timeout` at
-/// most. With `leave` the daemon is told to end then. Gives the exit code; an error says what is left.
-pub fn drain(
-    socket: Option<&Path>,
-    timeout: Duration,
-    leave: bool,
-    json: bool,
-    out: &mut impl Write,
-) -> Result<u8, ClientError> {
-    let path = match socket {
-        Some(path) => path.into(),
-        None => only_socket(Path::new(RUN_DIR))?,
-    };
-    let mut connection = Connection::open(&path)?;
-    let deadline = Instant::now() + timeout;
-    let mut told = None;
-    let drained = loop {
-        let state = connection.drain_state()?;
-        if state.is_complete() {
-            break state;
-        }
-        if state.alone {
-            return Err(ClientError::Refused(format!(
-                "node {} is the only live node, nobody can take its {} sessions: start another node first, or stop it with SIGTERM",
-                state.node, state.owned
-            )));
-        }
-        if Instant::now() >= deadline {
-            return Err(ClientError::Refused(format!(
-                "node {} still owns {} sessions and peers have not acknowledged {} changes after {} s: try again with a longer --timeout, or take it back with `samepath drain --off`",
-                state.node,
-                state.owned,
-                state.unacknowledged,
-                timeout.as_secs()
-            )));
-        }
-        let left = state.owned + state.unacknowledged;
-        if !json && told != Some(left) {
-            complain(&format_args!(
-                "{} sessions are owned here, {} changes unacknowledged",
-                state.owned, state.unacknowledged
-            ));
-            told = Some(left);
-        }
-        std::thread::sleep(DRAIN_LOOK);
-    };
-    if leave {
-        connection.ask(&Request::Stop)?;
-        connection.reply()?;
+/// The socket that was named, or the only one of this machine.
+pub(super) fn socket(named: Option<&Path>) -> Result<PathBuf, ClientError> {
+    match named {
+        Some(path) => Ok(path.into()),
+        None => only_socket(Path::new(RUN_DIR)),
     }
-    let reply = Reply::Drain(drained);
-    if json {
-        print_json(&reply, out)
-    } else {
-        tables::print(&reply, out).map_err(ClientError::Output).map(|()| FINE)
+}
+
+/// Prints a reply as a person or a program reads it; gives the exit code.
+pub(super) fn print(reply: &Reply, json: bool, out: &mut impl Write) -> Result<u8, ClientError> {
+    match json {
+        true => print_json(reply, out),
+        false => tables::print(reply, out).map_err(ClientError::Output).map(|()| code(reply)),
     }
 }
 
@@ -225,15 +175,6 @@ impl Connection {
             Err(error) => Err(ClientError::Refused(format!(
                 "the answer of the daemon on {path} cannot be read ({error}): use the program of the daemon's version"
             ))),
-        }
-    }
-
-    fn drain_state(&mut self) -> Result<Drain, ClientError> {
-        self.ask(&Request::Drain { on: true })?;
-        match self.reply()? {
-            Reply::Drain(state) => Ok(state),
-            Reply::Error(refusal) => Err(ClientError::Refused(refusal.error)),
-            _ => Err(ClientError::Refused("the daemon does not say how far it is: see its log".into())),
         }
     }
 

@@ -30,14 +30,11 @@ pub const ACK_RECORDS: u64 = 1024;
 /// Claim messages waiting for one peer. They are best effort: the Director asks again.
 pub const CLAIMS: usize = 16_384;
 
+/// Sessions waiting to be handed over to one peer. What does not fit is offered again half a second later.
+pub const HANDED_OVER: usize = 65_536;
+
 /// Claims in one frame, 44 bytes each.
 pub const FRAME_CLAIMS: usize = 1024;
-
-/// Sessions waiting to be handed over to one peer. What finds no room is offered again.
-pub const HAND_OVERS: usize = 65_536;
-
-/// Sessions handed over in one frame: 256 of the longest records are 64 kB.
-pub const HAND_OVERS_IN_FRAME: usize = 255;
 
 /// Events waiting for the consumer, up to a frame of records each (some 10 MB). When it is full the
 /// streams are not read and QUIC holds the peers back.

@@ -241,9 +241,11 @@ impl Machine {
         }
     }
 
-    /// Hands a session over, best effort; false if it cannot be sent now.
-    pub fn hand_over(&mut self, record: &Record) -> bool {
-        self.sender(record.owner).is_some_and(|sender| sender.hand_over(record))
+    /// Hands a session over to a peer, best effort.
+    pub fn hand_over(&mut self, to: NodeId, record: &Record) {
+        if let Some(sender) = self.sender(to) {
+            sender.hand_over(record);
+        }
     }
 
     fn sender(&mut self, peer: NodeId) -> Option<&mut Sender> {

@@ -103,7 +103,7 @@ impl Receiver {
             }
             Message::ClaimChecks(claims) => Ok(Some(PeerEvent::ClaimChecks { from, claims })),
             Message::ClaimsDenied(claims) => Ok(Some(PeerEvent::ClaimsDenied { from, claims })),
-            Message::HandOver(records) => Ok(Some(PeerEvent::HandOver { from, records })),
+            Message::HandOver(records) => Ok(Some(PeerEvent::HandOver { from, mark: self.mark, records })),
             Message::Unknown(_) => Ok(None),
             Message::Hello(_) | Message::Ack(_) => Err(Malformed::Order(kind)),
         }

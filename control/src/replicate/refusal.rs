@@ -203,18 +203,18 @@ fn printable(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn closed(code: u8) -> Ending {
-        let frame = quinn::ConnectionClose {
-            error_code: quinn::TransportErrorCode::from(u64::from(code)),
-            frame_type: None,
-            reason: bytes::Bytes::new(),
-        };
+    fn closed(code: quinn::TransportErrorCode) -> Ending {
+        let frame =
+            quinn::ConnectionClose { error_code: code, frame_type: None, reason: bytes::Bytes::new() };
         ending(&ConnectionError::ConnectionClosed(frame), "10.9.0.2:6082".parse().unwrap())
     }
 
     #[test]
     fn a_peer_that_gives_an_attempt_up_does_not_refuse() {
-        assert_eq!(closed(0xc), Ending::Lost);
-        assert!(matches!(closed(0x2), Ending::Refused(By::Them, _)));
+        assert_eq!(closed(quinn::TransportErrorCode::APPLICATION_ERROR), Ending::Lost);
+        assert!(matches!(
+            closed(quinn::TransportErrorCode::CONNECTION_REFUSED),
+            Ending::Refused(By::Them, _)
+        ));
     }
 }

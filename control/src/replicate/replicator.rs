@@ -201,10 +201,16 @@ impl Replicator {
         self.wake(to);
     }
 
-    /// Hands a session over to the node its record names. Best effort: whoever still owns it offers it again.
-    pub fn hand_over(&self, record: &Record) {
-        self.shared.machine().hand_over(record);
-        self.wake(record.owner);
+    /// Hands a session this node owns over to a peer. Best effort: whether it was taken, its new Owner's
+    /// record tells.
+    pub fn hand_over(&self, to: NodeId, record: &Record) {
+        self.shared.machine().hand_over(to, record);
+        self.wake(to);
+    }
+
+    /// Every connected peer has acknowledged everything.
+    pub fn is_flushed(&self) -> bool {
+        self.shared.machine().is_flushed()
     }
 
     fn wake_all(&self) {

@@ -63,15 +63,12 @@ impl View {
 
     /// This node's own share of Director duty.
     pub fn my_weight(&self) -> u8 {
-        self.members.iter().find(|member| member.node == self.me).map_or(0, |member| member.weight)
+        self.weight_of(self.me)
     }
 
-    /// True if `node` may be granted flows: it takes Director duty too, or nobody does. A node that is not ready, is
-    /// drained or has lost a data interface tells weight 0.
-    pub fn may_own(&self, node: NodeId) -> bool {
-        let weight = |member: &Member| member.weight;
-        let member = self.members.iter().find(|member| member.node == node);
-        member.is_some_and(|member| member.weight > 0) || self.members.iter().map(weight).max() == Some(0)
+    /// A node's share of Director duty; 0 if it is not live, not ready, or drains.
+    pub fn weight_of(&self, node: NodeId) -> u8 {
+        self.members.iter().find(|member| member.node == node).map_or(0, |member| member.weight)
     }
 
     /// The peer with this number.

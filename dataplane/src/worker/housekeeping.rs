@@ -35,6 +35,7 @@ impl<I: Io> Worker<I> {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
                 self.note_deaths(now);
+                self.draining &= self.snapshots.view.my_weight() == 0;
                 let heard = |view: &View| view.peers.iter().map(|peer| peer.heard).collect::<Vec<_>>();
                 let said = |view: &View| (view.my_weight(), heard(view));
                 if said(&old) != said(&self.snapshots.view) {
@@ -64,13 +65,12 @@ impl<I: Io> Worker<I> {
                 self.answer_claim(from, key, generation, now);
             }
             ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation),
+            ToWorker::HandOver => self.begin_hand_over(),
+            ToWorker::TakeOver { record, mark } => self.take_over(&record, mark, now),
             ToWorker::Walk { id, owned_only, from } => {
                 self.walks.begin(Purpose::Page { id, owned_only }, from);
             }
             ToWorker::Adopt { owner } => self.walks.begin(Purpose::Adopt { owner, restarted: true }, 0),
-            ToWorker::HandOver if !self.walks.handing_over() => self.walks.begin(Purpose::HandOver, 0),
-            ToWorker::HandOver => {}
-            ToWorker::TakeOver { from, record } => self.take_over(from, &record, now),
             ToWorker::Stop => self.stopping = Some(now),
         }
     }

@@ -108,7 +108,7 @@ impl<I: Io> Worker<I> {
         Ok(slot)
     }
 
-    pub(super) fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
+    fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
         let was_owner = slot.is_some_and(|slot| self.shard.table.role(slot) == Role::Owner);
         let slot = match slot {
             Some(slot) => {

@@ -26,10 +26,10 @@ pub(super) enum Purpose {
     /// Own the sessions of a dead Owner whose Director this node is. `restarted`: it lives again without them, so
     /// nobody may take it for their Owner.
     Adopt { owner: NodeId, restarted: bool },
-    /// Offer the sessions this node owns to others.
-    HandOver,
     /// Tell control of the sessions this node owns (again).
     Announce { dirty_only: bool },
+    /// Offer the sessions this node owns to the nodes that decide about them.
+    HandOver,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +78,8 @@ impl<I: Io> Worker<I> {
             Purpose::Page { id, owned_only } => self.page(id, owned_only, slots, last),
             Purpose::Sweep { owner, mark } => self.sweep(owner, mark, slots),
             Purpose::Adopt { owner, restarted } => self.adopt_some(owner, restarted, slots, now),
-            Purpose::HandOver => self.hand_over_some(slots, now),
             Purpose::Announce { dirty_only } => self.announce_some(dirty_only, slots, now),
+            Purpose::HandOver => self.hand_over_some(slots, now),
         };
         if last || answered {
             self.walks.queue.pop_front();

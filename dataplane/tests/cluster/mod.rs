@@ -104,12 +104,13 @@ fn peers(me: u16) -> Vec<Peer> {
 }
 
 fn view(me: u16, live: &[u16], epoch: u32) -> View {
-    weighted_view(me, live, &[], epoch)
+    view_without(me, live, epoch, 0)
 }
 
-fn weighted_view(me: u16, live: &[u16], drained: &[u16], epoch: u32) -> View {
-    let weight = |node: u16| u8::from(!drained.contains(&node));
-    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: weight(node) }).collect();
+/// A view in which one of the nodes takes no flows.
+fn view_without(me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
+    let member = |&node| Member { node: NodeId(node), weight: u8::from(node != idle) };
+    let members = live.iter().map(member).collect();
     View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
 }
 
@@ -364,8 +365,8 @@ impl Cluster {
                 self.node(to.0).tell(ToWorker::ClaimDenied { from: NodeId(from), key, generation });
                 true
             }
-            FromWorker::HandOver(record) => {
-                self.node(record.owner.0).tell(ToWorker::TakeOver { from: NodeId(from), record });
+            FromWorker::HandOver { to, record } if self.replication => {
+                self.node(to.0).tell(ToWorker::TakeOver { record, mark: 1 });
                 true
             }
             FromWorker::Page { sessions, next, .. } => {
@@ -398,20 +399,27 @@ impl Cluster {
         self.settle();
     }
 
-    /// All live nodes take these for drained: weight 0.
-    pub fn set_drained(&mut self, drained: &[u16]) {
-        self.epoch += 1;
-        for node in self.nodes.iter().filter(|node| self.live.contains(&node.id)) {
-            let view = weighted_view(node.id, &self.live, drained, self.epoch);
-            node.tell(ToWorker::View(Arc::new(view)));
-        }
+    /// One of the live nodes drains: all learn of it, it offers what it owns.
+    pub fn drain(&mut self, id: u16) {
+        self.set_idle(id);
+        self.node(id).tell(ToWorker::HandOver);
         self.settle();
+    }
+
+    /// All live nodes know that this one takes no flows.
+    fn set_idle(&mut self, id: u16) {
+        self.epoch += 1;
+        let live = self.live.clone();
+        for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
+            node.tell(ToWorker::View(Arc::new(view_without(node.id, &live, self.epoch, id))));
+        }
     }
 
     /// A node begins anew with an empty table; the others hear of it at once.
     pub fn restart(&mut self, id: u16) {
         self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), self.now);
-        self.set_drained(&[id]);
+        self.set_idle(id);
+        self.settle();
         for node in self.nodes.iter().filter(|node| node.id != id) {
             node.tell(ToWorker::Adopt { owner: NodeId(id) });
         }

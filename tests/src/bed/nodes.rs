@@ -145,8 +145,7 @@ impl Bed {
     /// `samepath leave` on a node, which must end it with 0.
     pub fn leave_node(&mut self, number: u8) -> Result<()> {
         self.cli(number)?.run(&["leave"])?;
-        let mut node = self.take_node(number)?;
-        let status = node.service().wait(LEFT)?;
+        let status = self.ended(number)?;
         ensure!(status.success(), "node {number} ended with {status}");
         Ok(())
     }
@@ -158,6 +157,12 @@ impl Bed {
             ensure!(status.success(), "node {number} ended with {status}");
         }
         Ok(())
+    }
+
+    /// Waits for the end of a node that was told to leave; how it ended.
+    pub fn ended(&mut self, number: u8) -> Result<ExitStatus> {
+        let mut node = self.take_node(number)?;
+        node.service().wait(LEFT)
     }
 
     /// SIGKILL to a node.

@@ -23,9 +23,6 @@ const PORT: u16 = 7007;
 /// How long something under traffic may take to come to rest after it was mended.
 const CALM: Duration = Duration::from_secs(30);
 
-/// How long a node sleeps, or a link is cut: long enough that all peers have given it up.
-const HARMED: Duration = Duration::from_secs(10);
-
 /// A death is noticed after a second (`--peer-timeout-ms`), and a conversation counts as silent after half a second:
 /// calm that lasts as long as this is calm.
 const NOTICED: Duration = Duration::from_millis(2500);
@@ -46,15 +43,15 @@ pub enum Case {
     DirectorKilled,
     /// SIGKILL to both.
     OwnerAndDirectorKilled,
-    /// The Owner gets no processor for ten seconds, then goes on with what it believed.
+    /// The Owner gets no processor for a while, then goes on with what it believed.
     OwnerPaused,
-    /// The Owner's cluster link is cut for ten seconds, both ways.
+    /// The Owner's cluster link is cut for a while, both ways.
     LinkCut,
-    /// The Owner hears nobody for ten seconds but is heard.
+    /// The Owner hears nobody for a while but is heard.
     LinkCutTowardsOwner,
-    /// The Owner hears everybody for ten seconds but is not heard.
+    /// The Owner hears everybody for a while but is not heard.
     LinkCutFromOwner,
-    /// The Owner's link towards the server is down for ten seconds.
+    /// The Owner's link towards the server is down for a while.
     DataLinkDown,
     /// SIGKILL to the Owner, which starts again at once and knows nothing.
     OwnerRestarted,
@@ -111,7 +108,7 @@ impl Case {
     }
 
     /// Makes it happen and mends what does not mend itself. Killed nodes stay dead.
-    fn happen(self, bed: &mut Bed, extra: &[&str]) -> Result<()> {
+    fn happen(self, bed: &mut Bed, extra: &[&str], harm: Duration) -> Result<()> {
         match self {
             Self::OwnerKilled => bed.kill_node(1),
             Self::DirectorKilled => bed.kill_node(2),
@@ -121,15 +118,15 @@ impl Case {
             }
             Self::OwnerPaused => {
                 bed.signal_node(1, Signal::SIGSTOP)?;
-                for_a_while(HARMED);
+                for_a_while(harm);
                 bed.signal_node(1, Signal::SIGCONT)
             }
-            Self::LinkCut => cut_for_a_while(bed, true, true),
-            Self::LinkCutTowardsOwner => cut_for_a_while(bed, true, false),
-            Self::LinkCutFromOwner => cut_for_a_while(bed, false, true),
+            Self::LinkCut => cut_for_a_while(bed, true, true, harm),
+            Self::LinkCutTowardsOwner => cut_for_a_while(bed, true, false, harm),
+            Self::LinkCutFromOwner => cut_for_a_while(bed, false, true, harm),
             Self::DataLinkDown => {
                 bed.router_b().ip("link set n1 down\n")?;
-                for_a_while(HARMED);
+                for_a_while(harm);
                 bed.mend_data_link(1)
             }
             Self::OwnerRestarted => {
@@ -140,7 +137,7 @@ impl Case {
                 bed.cli(1)?.run(&["drain"])?;
                 let owned = bed.stats(1)?.sessions.owner;
                 ensure!(owned == 0, "a drained node owns {owned} sessions");
-                bed.cli(1)?.run(&["drain", "--off"]).map(drop)
+                bed.cli(1)?.run(&["undrain"]).map(drop)
             }
             Self::RollingRestart => restart_all(bed, extra, |bed, number| bed.stop_node(number).map(drop)),
             Self::PlannedRestart => restart_all(bed, extra, Bed::leave_node),
@@ -177,13 +174,13 @@ fn for_a_while(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn cut_for_a_while(bed: &Bed, towards: bool, from: bool) -> Result<()> {
+fn cut_for_a_while(bed: &Bed, towards: bool, from: bool, harm: Duration) -> Result<()> {
     bed.cut_cluster_link(1, towards, from)?;
-    for_a_while(HARMED);
+    for_a_while(harm);
     bed.mend_cluster_link(1)
 }
 
-/// How much traffic a case has.
+/// How much traffic a case has, and how long it lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Traffic {
     /// TCP connections.
@@ -192,11 +189,13 @@ pub struct Traffic {
     pub tcp_pause_ms: u32,
     /// UDP flows, a datagram each 10 ms.
     pub udp: usize,
+    /// How long a node sleeps, or a link is cut: longer than it takes until all peers have given it up.
+    pub harm: Duration,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { tcp: 64, tcp_pause_ms: 100, udp: 8 }
+        Self { tcp: 64, tcp_pause_ms: 100, udp: 8, harm: Duration::from_millis(2500) }
     }
 }
 
@@ -241,7 +240,7 @@ impl Stage {
         mark(&keep)?;
         for_a_while(ORDINARY);
         let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
-        case.happen(&mut self.bed, &extra).with_context(|| case.name())?;
+        case.happen(&mut self.bed, &extra, traffic.harm).with_context(|| case.name())?;
         let told = wait_for_calm(&mut keep).with_context(|| case.name())?;
         download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
         drop((keep, download));

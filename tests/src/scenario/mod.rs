@@ -5,6 +5,7 @@ pub mod failover;
 pub mod long_flow;
 pub mod simultaneous;
 pub mod split_flow;
+pub mod steady;
 pub mod strict;
 
 use anyhow::Result;
