@@ -15,15 +15,17 @@ BUILD := $(CARGO) build $(WORKSPACE) --bins --test bed
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
 HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
+BENCH := SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath \
+    $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) bench $(WORKSPACE)
 END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end instructions demo bench-burst bench-micro bench-table bench-veth \
-    clean packages-build packages-test packages-bench
+.PHONY: help build test lint unit end-to-end instructions demo bench bench-burst bench-micro bench-table bench-veth \
+    bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries clean packages-build packages-test packages-bench
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: packages-build ## Release build of everything (target/release/samepath)
 	$(BUILD) --release
@@ -70,6 +72,27 @@ bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown:
 	$(CARGO) bench $(WORKSPACE) --bench table --no-run
 	$(AS_ROOT) benches/benches/table/run.sh env SAMEPATH_RTE_HASH=$(abspath $(TARGET))/bench/rte_hash \
 	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
+
+bench: bench-table bench-burst bench-veth bench-asymmetry bench-newflows bench-memory bench-failover ## All benchmarks, some two hours: target/bench/*.json and *.svg
+
+# These run the daemon as it is shipped, with the interfaces, threads and peers they measure, in namespaces.
+bench-binaries: packages-bench packages-test
+	$(CARGO) build $(WORKSPACE) --release --bins
+
+bench-veth: bench-binaries ## One core, end to end over veth: beside bare AF_XDP, the kernel, conntrack, VXLAN, testpmd, XDP
+	$(BENCH) --bench veth -- $(ARGS)
+
+bench-asymmetry: bench-binaries ## What aggregation costs: nothing where symmetric, a redirected packet at its Owner and forwarder
+	$(BENCH) --bench asymmetry -- $(ARGS)
+
+bench-newflows: bench-binaries ## New sessions, backups, lag, takeover: beside nf_conntrack and conntrackd
+	$(BENCH) --bench newflows -- $(ARGS)
+
+bench-memory: bench-binaries ## Resident bytes per session beside nf_conntrack
+	$(BENCH) --bench memory -- $(ARGS)
+
+bench-failover: bench-binaries ## What connections notice when nodes die, sleep, are cut off, restart, leave
+	$(BENCH) --bench failover -- $(ARGS)
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -86,7 +86,9 @@ impl Node {
         let mut changed = self.liveness.observe(counters.iter().map(AsRef::as_ref), now);
         let grace_over = now.since(self.started) > self.config.join_grace_ms;
         changed |= self.watch_duty();
-        if !self.ready && self.liveness.is_ready(grace_over) {
+        // A worker takes its memory before its first turn, which is long for millions of sessions.
+        let running = counters.iter().all(|one| one.view_epoch.get() > 0);
+        if !self.ready && running && self.liveness.is_ready(grace_over) {
             self.ready = true;
             changed = true;
             tracing::info!("ready: sessions of all live peers are here");
