@@ -22,7 +22,7 @@ INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.r
 LOG := $(TARGET)/test.log
 
 .PHONY: help build test lint unit end-to-end instructions demo bench bench-burst bench-micro bench-table bench-veth \
-    bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries clean packages-build packages-test packages-bench
+    bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries benchmarks-page clean packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-memory: bench-binaries ## Resident bytes per session beside nf_conntrack
 
 bench-failover: bench-binaries ## What connections notice when nodes die, sleep, are cut off, restart, leave
 	$(BENCH) --bench failover -- $(ARGS)
+
+benchmarks-page: ## Fill docs/benchmarks.md with what the benches last wrote
+	$(CARGO) run --release --package samepath-benches --bin benchmarks-page
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -135,7 +135,7 @@ fn finish(mut report: Report, outcomes: &BTreeMap<&str, Outcome>) -> Result<()> 
         ]);
         for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
             let value = quantile(&outcome.udp_ms, share);
-            report.metrics.insert(format!("blackout_ms/{case}/{name}"), json!(Summary::of([value])));
+            report.metric(&format!("blackout_ms/{case}/{name}"), &Summary::of([value]).unwrap_or_default());
         }
         let broken = format!("connections_broken/{case}");
         report.metric(&broken, &Summary::of([outcome.broken as f64]).unwrap_or_default());

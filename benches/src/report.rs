@@ -11,26 +11,53 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use samepath_tests::artifacts;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 pub use plot::Bar;
 pub use summary::Summary;
 pub use table::Table;
 
-/// `target/bench/NAME.json`.
-#[derive(Debug, Serialize)]
+/// `target/bench/NAME.json`:
+///
+/// ```text
+/// { "schema": 2, "bench": …, "machine": …, "arguments": …,
+///   "metrics": { "ratio_vs_bare": { "1k": 0.93 } },                            medians, nested by `/`
+///   "spread":  { "ratio_vs_bare": { "1k": { "lowest": …, "highest": …, "repetitions": … } } },
+///   "goals":   { "ratio_vs_bare": { "1k": { "goal": "≥ 0.92", "met": true } } },
+///   "measurements": [ … ] }
+/// ```
+#[derive(Debug)]
 pub struct Report {
-    /// Version of this document's shape.
-    schema: u32,
-    /// The bench.
     bench: String,
-    /// What it ran on.
     machine: Machine,
-    /// How it was called.
     arguments: Vec<String>,
     /// The figures that goals are written for.
-    pub metrics: BTreeMap<String, serde_json::Value>,
+    pub metrics: BTreeMap<String, Summary>,
+    goals: BTreeMap<String, Value>,
     /// Everything measured, one entry per repetition and device.
-    pub measurements: Vec<serde_json::Value>,
+    pub measurements: Vec<Value>,
+}
+
+/// Version of the document's shape.
+const SCHEMA: u32 = 2;
+
+/// `{"a/b": 1}` as `{"a": {"b": 1}}`.
+pub fn nested(flat: impl IntoIterator<Item = (String, Value)>) -> Value {
+    let mut root = Map::new();
+    for (path, value) in flat {
+        let mut place = &mut root;
+        let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
+            let inner = place.entry(folder).or_insert_with(|| Value::Object(Map::new()));
+            // A figure that is a folder too gets its own value under an empty name.
+            if !inner.is_object() {
+                *inner = json!({ "": inner.take() });
+            }
+            place = inner.as_object_mut().expect("made an object just now");
+        }
+        place.insert(name.to_owned(), value);
+    }
+    Value::Object(root)
 }
 
 /// The machine a bench ran on.
@@ -57,18 +84,18 @@ impl Report {
     /// An empty report of `bench`.
     pub fn new(bench: &str) -> Result<Self> {
         Ok(Self {
-            schema: 1,
             bench: bench.to_owned(),
             machine: Machine::this()?,
             arguments: std::env::args().skip(1).collect(),
             metrics: BTreeMap::new(),
+            goals: BTreeMap::new(),
             measurements: Vec::new(),
         })
     }
 
     /// Enters a figure: its median, and how far repetitions were apart.
     pub fn metric(&mut self, name: &str, summary: &Summary) {
-        self.metrics.insert(name.to_owned(), serde_json::json!(summary));
+        self.metrics.insert(name.to_owned(), summary.clone());
     }
 
     /// Enters one measurement.
@@ -82,10 +109,28 @@ impl Report {
         let folder = artifacts::target()?.join("bench");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}.json", self.bench));
-        let text = serde_json::to_string_pretty(self)?;
+        let text = serde_json::to_string_pretty(&self.document())?;
         fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("\nwritten: {}", path.display());
         Ok(path)
+    }
+
+    fn document(&self) -> Value {
+        let each = |of: fn(&Summary) -> Value| {
+            nested(self.metrics.iter().map(|(name, summary)| (name.clone(), of(summary))))
+        };
+        json!({
+            "schema": SCHEMA,
+            "bench": self.bench,
+            "machine": self.machine,
+            "arguments": self.arguments,
+            "metrics": each(|summary| json!(summary.median)),
+            "spread": each(|summary| json!({
+                "lowest": summary.lowest, "highest": summary.highest, "repetitions": summary.repetitions
+            })),
+            "goals": nested(self.goals.clone()),
+            "measurements": self.measurements,
+        })
     }
 
     /// Draws `target/bench/NAME[-PART].svg`.
@@ -100,11 +145,14 @@ impl Report {
     }
 
     /// The figures with goals, as a table: losing ones like winning ones.
-    pub fn print_metrics(&self, goals: &[(&str, Goal)]) {
+    pub fn print_metrics(&mut self, goals: &[(&str, Goal)]) {
         let mut table = Table::new(&["metric", "value", "lowest", "highest", "goal", ""]);
-        for (name, value) in &self.metrics {
-            let summary: Summary = serde_json::from_value(value.clone()).unwrap_or_default();
+        for (name, summary) in &self.metrics {
             let goal = goals.iter().find(|(goal, _)| goal == name).map(|(_, goal)| goal);
+            if let Some(goal) = goal {
+                let stated = json!({ "goal": goal.text(), "met": goal.is_met(summary.median) });
+                self.goals.insert(name.clone(), stated);
+            }
             table.row([
                 name.clone(),
                 format!("{:.3}", summary.median),
@@ -146,7 +194,15 @@ impl Goal {
 
 #[cfg(test)]
 mod tests {
-    use super::Goal;
+    use super::{Goal, nested};
+    use serde_json::json;
+
+    #[test]
+    fn figures_are_found_by_path() {
+        let flat = [("a/b", 1), ("a/c/d", 2), ("e", 3), ("e/f", 4)]
+            .map(|(name, value)| (name.to_owned(), json!(value)));
+        assert_eq!(nested(flat), json!({"a": {"b": 1, "c": {"d": 2}}, "e": {"": 3, "f": 4}}));
+    }
 
     #[test]
     fn a_goal_is_met_on_its_own_side() {

@@ -1,6 +1,7 @@
 //! What a packet costs as sessions and peers grow: CPU time per packet over memory ports.
 
 use samepath_benches::conversation::Family;
+use samepath_benches::report::{Bar, Report, Summary};
 use samepath_benches::roles::{Role, Stage};
 use serde_json::{Value, json};
 
@@ -40,4 +41,24 @@ pub(crate) fn measure() -> Value {
         })
         .collect();
     json!({ "sessions": sessions, "peers": peers })
+}
+
+/// Draws `target/bench/burst-sessions.svg` and `burst-peers.svg`.
+pub(crate) fn plot(figures: &Value) -> anyhow::Result<()> {
+    let report = Report::new("burst")?;
+    for (what, title) in
+        [("sessions", "Cost of a packet over sessions"), ("peers", "Cost of a packet over peers")]
+    {
+        let rows = figures[what].as_array().into_iter().flatten();
+        let bars: Vec<Bar> = rows
+            .filter_map(|row| {
+                let role = row["role"].as_str()?;
+                let summary = Summary::of([row["ns"].as_f64()?])?;
+                let label = format!("{role}, {} {what}", row[what]);
+                Some(Bar { label, group: role.len() % 6, summary })
+            })
+            .collect();
+        report.plot(what, title, "ns of CPU per packet", &bars)?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use samepath_benches::conversation::Family;
+use samepath_benches::report::nested;
 use samepath_benches::roles::Role;
 use serde_json::{Value, json};
 
@@ -101,9 +102,11 @@ fn try_everything() -> Result<(), String> {
     print_rate("two workers over one", scaling);
     println!();
     let growth = growth::measure();
-    write(&json!({ "growth": growth, "metrics": {
-        "instructions": counts,
-        "mpps": rates,
+    growth::plot(&growth).map_err(|error| format!("{error:#}"))?;
+    let numbers = |flat: BTreeMap<String, f64>| nested(flat.into_iter().map(|(name, of)| (name, json!(of))));
+    write(&json!({ "schema": 2, "bench": "burst", "growth": growth, "metrics": {
+        "instructions": numbers(counts),
+        "mpps": numbers(rates),
         "scaling_2_workers": scaling.median,
     } }))
 }
