@@ -366,6 +366,9 @@ impl Case<'_> {
         if !self.may_begin() {
             return self.unrelated();
         }
+        if self.is_minority() {
+            return Decision::drop(DropReason::NoQuorum);
+        }
         self.begin(generation, 1, !track::may_begin(self.packet))
     }
 
@@ -388,6 +391,9 @@ impl Case<'_> {
         if !lived && !self.may_begin() {
             return self.unrelated();
         }
+        if !lived && self.is_minority() {
+            return Decision::drop(DropReason::NoQuorum);
+        }
         let decision = self.first_packet(option, generation);
         if !matches!(decision.verdict, Verdict::Tunnel { .. }) {
             return decision;
@@ -407,6 +413,11 @@ impl Case<'_> {
     fn spares(&self, ingress: NodeId) -> bool {
         let view = self.around.view;
         view.weight_of(ingress) == 0 && view.my_weight() > 0
+    }
+
+    /// New flows are for the side of a partition that has the quorum; known ones go on on both.
+    fn is_minority(&self) -> bool {
+        self.aggregation() && !self.around.view.quorate
     }
 
     fn director(&self) -> NodeId {
