@@ -250,7 +250,9 @@ pub fn membership(text: &str) -> Result<Vec<String>, Rule> {
     if text == "swim" {
         return Ok(Vec::new());
     }
-    let rule = || Rule("a membership is swim or etcd://HOST:PORT[,HOST:PORT…], without TLS".into());
+    let rule = || {
+        Rule("a membership is swim or etcd://HOST:PORT[,HOST:PORT…]; for example etcd://10.9.0.9:2379".into())
+    };
     let endpoints = text.strip_prefix("etcd://").ok_or_else(rule)?;
     let endpoint = |one: &str| {
         let (host, port) = one.rsplit_once(':').filter(|(host, _)| !host.is_empty()).ok_or_else(rule)?;
