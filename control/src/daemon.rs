@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::membership::Membership;
+use crate::membership::etcd::Etcd;
 use crate::nic::{self, Nic};
 use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
@@ -73,6 +74,7 @@ struct Node {
     events: mpsc::Receiver<PeerEvent>,
     requests: mpsc::Receiver<OperatorRequest>,
     membership: Membership,
+    etcd: Option<Etcd>,
     stall: StallGuard,
     /// Of each worker: whether it had a chance to hear anybody.
     pulses: Vec<Pulse>,

@@ -337,6 +337,12 @@ const OPERATION: &[Opt] = &[
         set!(peer_timeout_ms = |text| values::number(text, "a peer timeout", 50..=60_000)),
     ),
     one(
+        "membership",
+        "swim|etcd://HOST:PORT[,HOST:PORT…]",
+        "Who spreads what nodes know of each other: they themselves, or an etcd as well [default: swim]",
+        set!(etcd = values::membership),
+    ),
+    one(
         "quorum",
         "N",
         "Members, this node included, without which no new flow is begun, 0 to 64 [default: 0]",
@@ -406,6 +412,7 @@ pub fn defaults() -> Config {
         ring_size: 2048,
         tuning: Default::default(),
         peer_timeout_ms: 800,
+        etcd: Vec::new(),
         quorum: 0,
         hello_interval_ms: 100,
         join_grace_ms: 3000,

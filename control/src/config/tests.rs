@@ -255,6 +255,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("timeout", "upd=5", "timeout \"upd\" is unknown; valid names are"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
+    ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),
     ("quorum", "65", "a quorum is a whole number from 0 to 64"),
     ("join-grace-ms", "9999999", "a join grace is a whole number from 0 to 600000"),
     ("log", "loud", "the log level is off, error, warn"),

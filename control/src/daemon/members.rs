@@ -22,6 +22,11 @@ impl Node {
             adopted,
             agreed: standing.agreed.iter().map(|node| node.0).collect(),
             quorate: standing.quorate,
+            membership: match self.etcd.as_ref().map(|etcd| etcd.exchange(self.membership.own_row()).1) {
+                None => "swim".into(),
+                Some(true) => "etcd".into(),
+                Some(false) => "etcd (away)".into(),
+            },
             timeout_ms: self.config.peer_timeout_ms,
             members,
         }

@@ -91,6 +91,7 @@ impl Node {
         }
         self.excuse_stalls(now);
         self.hear();
+        self.read_registry(now);
         self.watch_duty();
         self.renew_view()?;
         while let Some((to, datagram)) = self.membership.poll_message() {
@@ -114,6 +115,15 @@ impl Node {
             if let Some((at, told)) = heard {
                 self.membership.handle_hello(peer.node, NowMs(at), told);
             }
+        }
+    }
+
+    /// What etcd holds, if there is one. While it is away what was read last stays true.
+    fn read_registry(&mut self, now: NowMs) {
+        let Some(etcd) = &self.etcd else { return };
+        let (registry, reachable) = etcd.exchange(self.membership.own_row());
+        if let Some(registry) = registry.filter(|_| reachable) {
+            self.membership.handle_registry(&registry, now);
         }
     }
 

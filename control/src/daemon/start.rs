@@ -23,6 +23,7 @@ use super::walks::Walks;
 use super::{Node, membership, rings};
 use crate::config::{Config, Forwarder, XdpMode};
 use crate::keys::ClusterKeys;
+use crate::membership::etcd::Etcd;
 use crate::membership::{Membership, MembershipConfig};
 use crate::nic::{self, Nic};
 use crate::operator::OperatorSocket;
@@ -83,6 +84,7 @@ impl Node {
             started: clock.now(),
             membership: Membership::new(membership_config(&config)?),
             pulses: workers.counters().iter().map(|_| Pulse::new(clock.now().0)).collect(),
+            etcd: start_etcd(&config)?,
             stall: StallGuard::start(workers.counters().to_vec(), config.peer_timeout_ms / 2, clock)?,
             frames: u64::from(frames),
             huge_pages,
@@ -141,6 +143,12 @@ fn start_replication(
         idle_timeout_ms: ReplicateConfig::IDLE_TIMEOUT_MS,
     };
     Ok(Replicator::start(replicate, clock)?)
+}
+
+fn start_etcd(config: &Config) -> anyhow::Result<Option<Etcd>> {
+    let endpoints = config.etcd.clone();
+    let start = || Etcd::start(endpoints, config.cluster, config.node, config.peer_timeout_ms);
+    (!config.etcd.is_empty()).then(start).transpose()
 }
 
 fn membership_config(config: &Config) -> anyhow::Result<MembershipConfig> {

@@ -9,12 +9,17 @@ use samepath_dataplane::counters::Told;
 use samepath_dataplane::flow::NodeId;
 
 use super::agreement::agree;
+use super::etcd::Registry;
 use super::evidence::Evidence;
 use super::row::{Identity, ROW, Row, VERSION};
 use super::swim::{SWIM, Swim};
 
 /// How late this node may be without anybody noticing, ms: what an ordinary machine under load does.
 const LATE_MS: u64 = 50;
+
+/// How long a node may be missing in a registry that others are in, ms: longer than a lease lasts by default, and than
+/// a node takes to get a new one.
+const ABSENT_MS: u64 = 5_000;
 
 /// Datagrams waiting to be sent; beyond it the oldest go, for newer ones say the same and more.
 const WAITING: usize = 1024;
@@ -72,6 +77,8 @@ pub struct Membership {
     looked: Option<NowMs>,
     out: VecDeque<(NodeId, Vec<u8>)>,
     refused: u64,
+    /// Nodes the registry has, with when each was last in it, as far as there is a registry that was read.
+    registered: Option<BTreeMap<NodeId, NowMs>>,
 }
 
 impl Membership {
@@ -98,6 +105,7 @@ impl Membership {
             looked: None,
             out: VecDeque::new(),
             refused: 0,
+            registered: None,
             config,
         }
     }
@@ -191,6 +199,29 @@ impl Membership {
         }
     }
 
+    /// What this node tells of itself.
+    pub fn own_row(&self) -> &Row {
+        &self.own
+    }
+
+    /// What etcd holds. A node must be in it to be a member, once it could be read; one that vanished from it stays
+    /// for [`ABSENT_MS`], for a registry that was away itself is not whole at once.
+    pub fn handle_registry(&mut self, registry: &Registry, now: NowMs) {
+        self.epoch = self.epoch.max(u32::try_from(registry.revision).unwrap_or(u32::MAX));
+        let registered = self.registered.get_or_insert_default();
+        for row in &registry.rows {
+            registered.insert(NodeId(row.identity.node), now);
+            self.swim.pass_on(row);
+        }
+        self.take_rows(now);
+    }
+
+    fn is_registered(&self, node: NodeId, now: NowMs) -> bool {
+        let Some(registered) = &self.registered else { return true };
+        let newest = registered.values().copied().max().unwrap_or(now);
+        registered.get(&node).is_some_and(|&at| newest.since(at) <= ABSENT_MS)
+    }
+
     /// Judges everybody. To be called often: what matters is seen when it is called.
     pub fn handle_timeout(&mut self, now: NowMs) {
         let slept = self.looked.map_or(0, |looked| now.since(looked));
@@ -246,6 +277,7 @@ impl Membership {
             self.evidence.peer(*node).is_some_and(|peer| peer.admitted && !peer.leaving && !peer.suppressed)
         };
         there.extend(self.rows.keys().copied().filter(|node| fresh(node).is_some() && may(node)));
+        there.retain(|&node| self.is_registered(node, now));
         let peer = |node| self.evidence.peer(node);
         let agreed = agree(&there, |a, b| match fresh(&a) {
             _ if a == me => peer(b).is_some_and(|peer| peer.heard && !peer.suppressed),

@@ -6,6 +6,7 @@
 //! verbs of a machine, so that a simulation can drive it.
 
 pub mod agreement;
+pub mod etcd;
 pub mod evidence;
 pub mod machine;
 pub mod row;

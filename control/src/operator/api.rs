@@ -236,6 +236,8 @@ pub struct Members {
     pub adopted: bool,
     /// The members all agree on, ascending.
     pub agreed: Vec<u16>,
+    /// `swim`, `etcd`, or `etcd (away)`.
+    pub membership: Cow<'static, str>,
     /// They are as many as `--quorum` asks for.
     pub quorate: bool,
     /// Silence after which a node is dead, ms.

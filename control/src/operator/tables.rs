@@ -182,7 +182,11 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
         ["node", "address", "state", "connected", "last heard", "detected", "sync", "weight", "buckets"],
         &rows,
     )?;
-    writeln!(out, "epoch {}, timeout {} ms", members.epoch, members.timeout_ms)?;
+    writeln!(
+        out,
+        "epoch {}, timeout {} ms, membership {}",
+        members.epoch, members.timeout_ms, members.membership
+    )?;
     if !members.quorate {
         writeln!(out, "no quorum: flows that are not known yet are refused")?;
     }
