@@ -99,9 +99,8 @@ impl<I: Io> Worker<I> {
         for (frame, glance) in burst.iter().zip(&mut glances) {
             glance.is_plain = self.fast.is_on && self.glance(frame, counted, glance).is_some();
         }
-        for glance in glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain) {
-            self.shard.table.glance_at(&mut glance.found);
-        }
+        let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
+        self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
         for (frame, glance) in burst.drain(..).zip(&glances) {
             let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
             if let Some(frame) = left {
