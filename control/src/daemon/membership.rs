@@ -86,7 +86,8 @@ impl Node {
         let mut changed = self.liveness.observe(counters.iter().map(AsRef::as_ref), now);
         let grace_over = now.since(self.started) > self.config.join_grace_ms;
         changed |= self.watch_duty();
-        if !self.ready && self.liveness.is_ready(grace_over) {
+        // Never new peers and first duty in one step: the view without the duty says whom to ask.
+        if !self.ready && !self.has_new_peers() && self.liveness.is_ready(grace_over) {
             self.ready = true;
             changed = true;
             tracing::info!("ready: sessions of all live peers are here");
@@ -95,6 +96,11 @@ impl Node {
             self.renew_view()?;
         }
         self.give_up_if_refused(grace_over)
+    }
+
+    /// A peer is live that is not in the view yet.
+    fn has_new_peers(&self) -> bool {
+        self.liveness.peers().iter().any(|peer| peer.live && !self.view.is_live(peer.node))
     }
 
     /// The peers, with what is known of whom this node hears.
