@@ -17,12 +17,14 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
 BENCH := SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath \
     $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) bench $(WORKSPACE)
-END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
-INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
+# The simulation needs no namespaces: it is a unit test of everything.
+END_TO_END := $(filter-out simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
+INTEGRATION := simulation $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end instructions demo bench bench-burst bench-micro bench-table bench-veth \
-    bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries benchmarks-page clean packages-build packages-test packages-bench
+.PHONY: help build test lint unit end-to-end instructions simulate demo bench bench-burst bench-micro bench-table \
+    bench-veth bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries benchmarks-page clean \
+    packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +59,12 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 
 instructions: packages-test ## Instructions per packet by role: at most 10 % above benches/instructions.json
 	$(CARGO) bench $(WORKSPACE) --bench burst -- --check $(abspath benches/instructions.json)
+
+# The tests' own build: what it saves in building is more than a release would save in running.
+SEEDS ?= 20000
+simulate: packages-build ## The cluster from a seed: SEEDS=N plays N, SEED=n tells the story of one
+	$(CARGO) build $(WORKSPACE) --bin samepath-simulate
+	$(TARGET)/debug/samepath-simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 bench-burst: packages-test ## The whole worker over memory: instructions and Mpps by role, two workers
 	$(CARGO) bench $(WORKSPACE) --bench burst
