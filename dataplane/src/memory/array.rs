@@ -63,6 +63,13 @@ impl<T: Copy> HugeArray<T> {
         Self { first: mapping.usable.cast(), len, mapping: Some(mapping) }
     }
 
+    /// Asks for the cache line in which an element begins. A hint: nothing is read, and an index beyond the end
+    /// asks for what is not needed.
+    #[inline(always)]
+    pub fn prefetch(&self, index: usize) {
+        super::prefetch::ask_for(self.first.as_ptr().wrapping_add(index));
+    }
+
     /// What kind of pages it is on.
     pub fn pages(&self) -> Pages {
         self.mapping.as_ref().map_or(Pages::Ordinary, |mapping| mapping.pages)

@@ -7,7 +7,6 @@
 //! ```
 
 use crate::flow::FlowKey;
-use crate::memory::prefetch;
 use crate::session::table::index::Glance;
 use crate::session::table::name::Hash;
 use crate::session::table::{Name, SessionTable, Slot};
@@ -98,30 +97,28 @@ impl SessionTable {
         self.glance(found);
     }
 
-    /// Last step: the slot that the flow has now. `ends`: those of the packet, looked at for IPv6 only.
+    /// Last step: the slot that the flow has now, if that is the one seen at the glance. `None`: see [`SessionTable::find_again`].
     #[inline(always)]
-    pub fn confirm(&self, name: &Name, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
-        if found.changes == self.changes {
-            if self.is_plainly(found.slot, name, ends) {
-                return Some(Slot(found.slot));
-            }
-            if found.slot == NONE {
-                return None;
-            }
+    pub fn confirm(&self, name: &Name, found: &Found, plain: &Plain) -> Option<Slot> {
+        let stands = found.changes == self.changes && self.is_plainly(found.slot, name, plain);
+        stands.then_some(Slot(found.slot))
+    }
+
+    /// The slot of a flow that is new, or in its other bucket, or sessions came and went since the glance.
+    #[inline(never)]
+    pub fn find_again(&self, name: &Name, found: &Found, plain: &Plain) -> Option<Slot> {
+        if found.changes == self.changes && found.slot == NONE {
+            return None;
         }
-        self.find_again(name, found.hash, ends)
-    }
-
-    /// The flow is in its other bucket, or sessions came and went since the glance.
-    #[cold]
-    fn find_again(&self, name: &Name, hash: Hash, ends: &[u64; 4]) -> Option<Slot> {
-        self.index.find(hash, |slot| self.is_plainly(slot, name, ends)).map(Slot)
+        self.index.find(found.hash, |slot| self.is_plainly(slot, name, plain)).map(Slot)
     }
 
     #[inline(always)]
-    fn is_plainly(&self, slot: u32, name: &Name, ends: &[u64; 4]) -> bool {
+    fn is_plainly(&self, slot: u32, name: &Name, plain: &Plain) -> bool {
         let line = self.lines.get(slot as usize);
-        line.is_some_and(|line| line.is_of(name) && (!name.is_long() || self.long[slot as usize] == *ends))
+        line.is_some_and(|line| {
+            line.is_of(name) && (!plain.ipv6 || self.long.get(slot as usize) == Some(&plain.ends))
+        })
     }
 
     #[inline(always)]
@@ -134,9 +131,7 @@ impl SessionTable {
     fn glance(&self, found: &mut Found) {
         found.slot = match self.index.glance(found.hash) {
             Glance::Perhaps(slot) => {
-                if let Some(line) = self.lines.get(slot as usize) {
-                    prefetch(line);
-                }
+                self.lines.prefetch(slot as usize);
                 slot
             }
             Glance::Away => UNKNOWN,
