@@ -41,7 +41,7 @@ impl Ours {
                 }
                 table.glance_all(burst.iter_mut().map(|(_, found)| found));
                 for (name, found) in &burst {
-                    if let Some(slot) = table.confirm(name, found, &IPV4) {
+                    if let Some(slot) = table.settle(name, found, &IPV4) {
                         table.set_expires(slot, now);
                         hits += 1;
                     }
@@ -112,7 +112,7 @@ fn packets(table: &mut SessionTable, keys: &[FlowKey], now: NowMs) {
         }
         table.glance_all(flows.iter_mut().map(|(_, found)| found));
         for (name, found) in &flows {
-            let Some(slot) = table.confirm(name, found, &IPV4) else { continue };
+            let Some(slot) = table.settle(name, found, &IPV4) else { continue };
             let tracked = table.tracked(slot);
             let progress = Progress {
                 state: tracked.state,

@@ -86,30 +86,34 @@ impl SessionTable {
         prefetch_in(&self.lines, found.place as usize);
     }
 
-    /// Last step: the slot that the flow has now, also if sessions came and went since the glance. `ends`:
-    /// those of the packet, looked at for IPv6 only.
+    /// Last step: the slot that the flow has now, if that is the one seen at the glance. `None`: see
+    /// [`SessionTable::find_again`]. `ends`: those of the packet, looked at for IPv6 only.
     #[inline(always)]
     pub fn confirm(&self, name: &Name, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
-        if found.changes == self.changes {
-            if self.is_plainly(found.place, name, ends) {
-                return Some(Slot(found.place));
-            }
-            if found.place == NONE {
-                return None;
-            }
-        }
-        self.find_again(name, found.hash, ends)
+        let stands = found.changes == self.changes && self.is_plainly(found.place, name, ends);
+        stands.then_some(Slot(found.place))
     }
 
-    /// The tag was another flow's, or sessions came and went since the glance.
-    #[cold]
-    fn find_again(&self, name: &Name, hash: Hash, ends: &[u64; 4]) -> Option<Slot> {
-        self.index.find(hash, |slot| self.is_plainly(slot, name, ends)).map(Slot)
+    /// The slot of a flow that is new, or whose tag was another flow's, or sessions came and went since the glance.
+    #[inline(never)]
+    pub fn find_again(&self, name: &Name, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
+        if found.changes == self.changes && found.place == NONE {
+            return None;
+        }
+        self.index.find(found.hash, |slot| self.is_plainly(slot, name, ends)).map(Slot)
+    }
+
+    /// Last step, whatever happened since the glance: [`SessionTable::confirm`], else [`SessionTable::find_again`].
+    #[inline(always)]
+    pub fn settle(&self, name: &Name, found: &Found, ends: &[u64; 4]) -> Option<Slot> {
+        self.confirm(name, found, ends).or_else(|| self.find_again(name, found, ends))
     }
 
     #[inline(always)]
     fn is_plainly(&self, slot: u32, name: &Name, ends: &[u64; 4]) -> bool {
         let line = self.lines.get(slot as usize);
-        line.is_some_and(|line| line.is_of(name) && (!name.is_long() || self.long[slot as usize] == *ends))
+        line.is_some_and(|line| {
+            line.is_of(name) && (!name.is_long() || self.long.get(slot as usize) == Some(ends))
+        })
     }
 }

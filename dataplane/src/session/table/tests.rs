@@ -169,7 +169,7 @@ impl Pair {
         let mut burst = [(Name::default(), Found::default()); 64];
         begin_all(&self.table, &keys, &mut burst);
         let confirm = |table: &SessionTable, at: usize| {
-            table.confirm(&burst[at].0, &burst[at].1, &name::addresses(&keys[at]))
+            table.settle(&burst[at].0, &burst[at].1, &name::addresses(&keys[at]))
         };
         for (at, key) in keys.iter().enumerate() {
             prop_assert_eq!(confirm(&self.table, at), self.table.find(key));
@@ -357,7 +357,7 @@ fn ipv6_flows_that_share_a_name_are_told_apart() {
     assert_eq!(table.find(&one.key), None);
     let mut burst = [(Name::default(), Found::default())];
     begin_all(&table, &[one.key], &mut burst);
-    assert_eq!(table.confirm(&burst[0].0, &burst[0].1, &name::addresses(&one.key)), None);
+    assert_eq!(table.settle(&burst[0].0, &burst[0].1, &name::addresses(&one.key)), None);
     assert_ne!(table.get(slot).key, one.key);
     table.long[slot.index()][0] ^= 1;
     assert_eq!(table.find(&one.key), Some(slot));
@@ -404,7 +404,7 @@ fn bursts_find_flows_in_a_crowded_index() {
         let mut burst = [(Name::default(), Found::default()); 64];
         begin_all(&table, keys, &mut burst[..keys.len()]);
         for ((name, found), key) in burst[..keys.len()].iter().zip(keys) {
-            let slot = table.confirm(name, found, &name::addresses(key));
+            let slot = table.settle(name, found, &name::addresses(key));
             assert!(slot.is_some() && slot == table.find(key));
         }
     }
