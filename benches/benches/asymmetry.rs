@@ -215,9 +215,10 @@ impl Bench {
         let by_xdp = after.xdp_outcome("redirected") - before.xdp_outcome("redirected");
         let by_worker = after.rx - before.rx;
         println!(
-            "  {:.2} % by XDP; {} of {flows} flows published",
+            "  {:.2} % by XDP; {} of {flows} flows published, {} offers refused",
             100.0 * by_xdp as f64 / (by_xdp + by_worker).max(1) as f64,
-            after.forwards.published - after.forwards.withdrawn
+            after.forwards.published - after.forwards.withdrawn,
+            after.forwards.refused
         );
         device.stop(&rig)
     }
@@ -255,7 +256,8 @@ impl Bench {
     /// One role by the other, within each repetition.
     fn ratio(&self, one: Role, other: Role, read: fn(&Window) -> f64) -> Option<Summary> {
         let find = |role: Role, repetition: u32| {
-            let found = self.measured.iter().find(|m| m.role == role && m.repetition == repetition);
+            let mut clean = self.measured.iter().filter(|one| !one.window.is_spoiled());
+            let found = clean.find(|one| one.role == role && one.repetition == repetition);
             found.map(|measurement| read(&measurement.window))
         };
         Summary::of((0..self.arguments.reps).filter_map(|r| Some(find(one, r)? / find(other, r)?)))
@@ -266,8 +268,8 @@ impl Bench {
         let mut bars = Vec::new();
         let mut table = Table::new(&["role", "Mpps", "ns/packet", "spread %", "spoiled"]);
         for role in Role::ALL {
-            let windows: Vec<&Window> =
-                self.measured.iter().filter(|m| m.role == role).map(|m| &m.window).collect();
+            let all = self.measured.iter().filter(|one| one.role == role).map(|one| &one.window);
+            let (spoiled, windows): (Vec<&Window>, Vec<&Window>) = all.partition(|one| one.is_spoiled());
             let (Some(rate), Some(cost)) = (
                 Summary::of(windows.iter().map(|window| window.forwarded / 1e6)),
                 Summary::of(windows.iter().map(|window| window.ns_per_packet)),
@@ -280,7 +282,7 @@ impl Bench {
                 format!("{:.3}", rate.median),
                 format!("{:.0}", cost.median),
                 format!("{:.0}", cost.spread_percent()),
-                windows.iter().filter(|window| window.is_spoiled()).count().to_string(),
+                spoiled.len().to_string(),
             ]);
         }
         println!("\n{table}");

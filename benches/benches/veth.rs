@@ -183,11 +183,11 @@ fn finish(measured: &[Measurement]) -> Result<()> {
     report.write().map(drop)
 }
 
-/// Rates of two devices within one repetition, divided. A device without sessions was measured once per
-/// repetition, whatever the number of flows.
+/// Rates of two devices within one repetition, divided; spoiled windows do not count. A device without
+/// sessions was measured once per repetition, whatever the number of flows.
 fn ratio(measured: &[Measurement], ours: (Peer, u64), theirs: (Peer, u64)) -> Option<Summary> {
     let find = |(peer, flows): (Peer, u64), repetition: u32| {
-        measured.iter().find(|one| {
+        measured.iter().filter(|one| !one.window.is_spoiled()).find(|one| {
             one.repetition == repetition
                 && one.peer == peer.name()
                 && (one.flows == flows || !peer.keeps_sessions())
@@ -208,7 +208,8 @@ fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
     }
     let mut table = Table::new(&["device", "flows", "Mpps", "spread %", "ns/packet", "spread %", "spoiled"]);
     for ((flows, peer), group) in groups {
-        let of = |read: fn(&Window) -> f64| Summary::of(group.iter().map(|one| read(&one.window)));
+        let clean = || group.iter().filter(|one| !one.window.is_spoiled());
+        let of = |read: fn(&Window) -> f64| Summary::of(clean().map(|one| read(&one.window)));
         let (Some(rate), Some(cost)) =
             (of(|window| window.forwarded / 1e6), of(|window| window.ns_per_packet))
         else {
@@ -224,7 +225,7 @@ fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
             format!("{:.0}", rate.spread_percent()),
             format!("{:.0}", cost.median),
             format!("{:.0}", cost.spread_percent()),
-            group.iter().filter(|one| one.window.is_spoiled()).count().to_string(),
+            (group.len() - rate.repetitions).to_string(),
         ]);
     }
     println!("\n{table}");

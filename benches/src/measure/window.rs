@@ -23,6 +23,11 @@ const MISSING: f64 = 0.10;
 /// More than this share of both cores taken by the hypervisor spoils a window.
 const STOLEN: f64 = 0.05;
 
+/// More loss than this at a core less busy than [`STALL_CORE`] is the hypervisor's doing: the device was not
+/// run for longer than its ring can bridge.
+const STALL_LOSS: f64 = 0.03;
+const STALL_CORE: f64 = 0.88;
+
 /// What to send and for how long to look.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -62,7 +67,12 @@ pub struct Window {
 impl Window {
     /// Others disturbed the measurement.
     pub fn is_spoiled(&self) -> bool {
-        self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN
+        self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN || self.is_stalled()
+    }
+
+    /// Packets were lost although the core had time: it was not there when the ring ran full.
+    pub fn is_stalled(&self) -> bool {
+        self.lost > STALL_LOSS && self.device_core < STALL_CORE
     }
 
     /// What each thread used, for people.
