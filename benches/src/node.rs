@@ -77,6 +77,7 @@ fn peer(me: u16, node: u16) -> Peer {
     Peer {
         node: NodeId(node),
         address: link_address(node),
+        heard: true,
         ends: Some(TunnelEnds {
             source_mac: mac(me),
             destination_mac: mac(node),

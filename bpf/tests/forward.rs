@@ -60,7 +60,7 @@ fn peer(node: NodeId, ipv6: bool, last: u8) -> Peer {
         source: address(ipv6, 1),
         destination: address(ipv6, last),
     };
-    Peer { node, address: address(ipv6, last), ends: Some(ends) }
+    Peer { node, address: address(ipv6, last), ends: Some(ends), heard: true }
 }
 
 fn view(epoch: u32, ipv6: bool, live: &[NodeId]) -> View {

@@ -9,6 +9,8 @@
 //! ```
 
 mod answers;
+mod drain;
+mod duty;
 mod exchange;
 mod forwarder;
 mod membership;
@@ -37,6 +39,8 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::workers::Workers;
+use drain::Draining;
+use duty::Duty;
 use forwarder::Forwarding;
 use walks::Walks;
 
@@ -69,9 +73,13 @@ struct Node {
     view: Arc<View>,
     settings: Arc<Settings>,
     walks: Walks,
+    duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     ready: bool,
     joined: bool,
+    draining: Option<Draining>,
+    /// The operator told it to end.
+    leaving: bool,
 }
 
 /// What the loop woke up for.
@@ -107,7 +115,7 @@ impl Node {
             match self.wake(tick, &mut terminate, &mut interrupt).await {
                 Wake::Tick => {}
                 Wake::Routes(mirrored) => self.take_routes(mirrored)?,
-                Wake::Peer(event) => self.take_event(event),
+                Wake::Peer(event) => self.take_event(event)?,
                 Wake::Request(request) => self.answer(request)?,
                 Wake::Signal(name) => {
                     tracing::info!("{name} received: samepath stops");
@@ -116,6 +124,11 @@ impl Node {
             }
             let busy = self.carry_messages();
             self.watch_members()?;
+            self.watch_drain();
+            if self.leaving {
+                tracing::info!("the operator told this node to leave: samepath stops");
+                return Ok(());
+            }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
             tick = if busy { BUSY_TICK } else { IDLE_TICK };

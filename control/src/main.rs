@@ -8,6 +8,7 @@ use samepath::args::{Cli, ClientCommand, Command, KeysCommand};
 use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::keys;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
+use samepath::operator::drain;
 
 fn main() -> ExitCode {
     let code = match Cli::of_process().command {
@@ -104,7 +105,12 @@ fn make_keys(command: &KeysCommand) -> u8 {
 
 fn ask(command: &ClientCommand) -> u8 {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match client::run(command.control_socket(), &command.request(), command.json(), &mut out) {
+    let (socket, json) = (command.control_socket(), command.json());
+    let outcome = match command.drain() {
+        Some(order) => drain::run(socket, order, json, &mut out),
+        None => client::run(socket, &command.request(), json, &mut out),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             complain(&error);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
+use samepath::operator::drain::{Drain, Stage};
 use samepath::operator::server::SocketError;
 use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
 use serde_json::Value;
@@ -101,6 +102,10 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
         }
         Request::Stats => Reply::Stats(Box::new(Stats { rx: 77, ..Stats::default() })),
         Request::Director { .. } => return None,
+        Request::Drain | Request::Undrain | Request::Leave => {
+            let stage = if ready { Stage::Drained } else { Stage::Draining };
+            Reply::Drain(Drain { node: 4, stage, owned: 7, began_with: 9, ..Drain::default() })
+        }
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
     })
@@ -127,6 +132,20 @@ async fn status_tells_readiness_by_its_exit_code() {
     for arguments in [&["status", "--json"][..], &["status"]] {
         assert_eq!(starting.run(arguments).await.status.code(), Some(5));
     }
+}
+
+#[tokio::test]
+async fn drain_waits_for_its_end_or_its_timeout() {
+    let drained = Daemon::start(true);
+    let output = drained.run(&["drain", "--json"]).await;
+    assert_eq!((output.status.code(), &json(&output)["stage"]), (Some(0), &"drained".into()));
+
+    let draining = Daemon::start(false);
+    let output = draining.run(&["drain", "--timeout", "0", "--json"]).await;
+    assert_eq!((output.status.code(), &json(&output)["owned"]), (Some(1), &7.into()));
+    let complaint = complaint(&output);
+    assert!(complaint.contains("7 of 9 sessions still here"), "{complaint}");
+    assert!(complaint.contains("undrain"), "{complaint}");
 }
 
 #[tokio::test]

@@ -113,6 +113,10 @@ counters! {
     sessions_evicted,
     /// Sessions taken over from a dead Owner.
     takeovers,
+    /// Sessions that a peer owns now because this node drains.
+    handed_over,
+    /// Sessions taken from a draining peer.
+    handed_in,
     /// Conflicts of two Owners lost by this node.
     conflicts_lost,
     /// TCP segments outside the window that were let through (`--tcp-loose-window`).
@@ -147,21 +151,23 @@ impl Counters {
         self.drops[reason as usize].add(1);
     }
 
-    /// Notes a peer's Hello and the Director weight it told.
-    pub fn heard_from(&self, node: NodeId, weight: u8, now_ms: u64) {
+    /// Notes a peer's Hello: the Director weight it told, and whether it hears this node.
+    pub fn heard_from(&self, node: NodeId, weight: u8, hears_me: bool, now_ms: u64) {
         let slot =
             self.heard.iter().find(|heard| matches!(heard.node.get(), n if n == 0 || n == u64::from(node.0)));
         if let Some(heard) = slot {
             heard.node.set(u64::from(node.0));
             heard.weight.set(u64::from(weight));
+            heard.hears_me.set(u64::from(hears_me));
             heard.at_ms.set(now_ms);
         }
     }
 
-    /// When `node` was last heard (ms of the process clock) and the Director weight it told.
-    pub fn last_heard(&self, node: NodeId) -> Option<(u64, u8)> {
+    /// When `node` was last heard (ms of the process clock), the Director weight it told and whether it hears this
+    /// node.
+    pub fn last_heard(&self, node: NodeId) -> Option<(u64, u8, bool)> {
         let heard = self.heard.iter().find(|heard| heard.node.get() == u64::from(node.0))?;
-        Some((heard.at_ms.get(), heard.weight.get() as u8))
+        Some((heard.at_ms.get(), heard.weight.get() as u8, heard.hears_me.get() != 0))
     }
 }
 
@@ -170,5 +176,6 @@ impl Counters {
 pub struct Heard {
     node: Counter,
     weight: Counter,
+    hears_me: Counter,
     at_ms: Counter,
 }

@@ -289,7 +289,7 @@ impl Case<'_> {
         let next = Session { generation: session.generation.next(), ..*session };
         match self.arrival {
             Arrival::Data if !self.aggregation() || self.director() == self.me() => self.own(next, true),
-            Arrival::Data => self.query(0),
+            Arrival::Data => self.query(0, session.generation),
             Arrival::Tunnel(option) => match option.kind {
                 TunnelKind::Query => self.grant_takeover(session, option),
                 TunnelKind::FirstPacket | TunnelKind::Redirect
@@ -299,7 +299,7 @@ impl Case<'_> {
                     self.own(Session { generation: option.generation, ..*session }, true)
                 }
                 _ if self.director() == self.me() => self.own(next, true),
-                _ => self.query(option.hops),
+                _ => self.query(option.hops, session.generation),
             },
         }
     }
@@ -310,7 +310,10 @@ impl Case<'_> {
         if let Some(pass_on) = self.pass_to_director(option) {
             return pass_on;
         }
-        let generation = session.generation.next();
+        let generation = session.generation.max(option.generation).next();
+        if self.spares(option.ingress) {
+            return self.own(Session { generation, ..*session }, true);
+        }
         let granted = Session {
             owner: option.ingress,
             generation,
@@ -332,7 +335,7 @@ impl Case<'_> {
         match self.arrival {
             Arrival::Data if !self.aggregation() => self.begin_or_refuse(Generation(1)),
             Arrival::Data if self.director() == self.me() => self.begin_or_refuse(Generation(1)),
-            Arrival::Data => self.query(0),
+            Arrival::Data => self.query(0, Generation(0)),
             Arrival::Tunnel(option) => self.unknown_tunnelled(option),
         }
     }
@@ -366,15 +369,26 @@ impl Case<'_> {
         self.begin(generation, 1, !track::may_begin(self.packet))
     }
 
-    /// The Director's answer to a first packet: the claim is written, then the packet goes back.
+    /// The Director's answer to a first packet, or to one whose ingress alone still knows the flow of a dead Owner:
+    /// the claim is written, then the packet goes back. A node that may not own gets no flow: the Director takes it.
     fn answer_query(&self, option: &TunnelOption) -> Decision {
         if let Some(pass_on) = self.pass_to_director(option) {
             return pass_on;
         }
-        if !self.may_begin() {
+        let generation = option.generation.next();
+        let lived = option.generation > Generation(0);
+        if self.spares(option.ingress) {
+            let midstream = !track::may_begin(self.packet);
+            return if lived {
+                self.begin(generation, 1, midstream)
+            } else {
+                self.begin_or_refuse(generation)
+            };
+        }
+        if !lived && !self.may_begin() {
             return self.unrelated();
         }
-        let decision = self.first_packet(option, Generation(1));
+        let decision = self.first_packet(option, generation);
         if !matches!(decision.verdict, Verdict::Tunnel { .. }) {
             return decision;
         }
@@ -384,8 +398,15 @@ impl Case<'_> {
             timeout_ms: CLAIM_CHECK_MS as u32,
             origin: self.packet.direction,
         };
-        let claim = self.session(Role::Claim, option.ingress, Generation(1), 0, begun);
+        let claim = self.session(Role::Claim, option.ingress, generation, 0, begun);
         Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+    }
+
+    /// An ingress that takes no flows (it drains, or is not ready) is granted none: the Director, which
+    /// does, owns the flow itself.
+    fn spares(&self, ingress: NodeId) -> bool {
+        let view = self.around.view;
+        view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
     fn director(&self) -> NodeId {
@@ -402,12 +423,13 @@ impl Case<'_> {
                 kind: TunnelKind::Query,
                 to: director,
                 owner: NodeId(0),
-                generation: Generation(0),
+                generation: option.generation,
             })
         })
     }
 
-    fn query(&self, crossings: u8) -> Decision {
+    /// Asks the Director; `known` is the generation of the dead Owner's session this node still has, 0 if none.
+    fn query(&self, crossings: u8, known: Generation) -> Decision {
         if crossings >= HOP_BUDGET {
             return Decision::drop(DropReason::HopBudget);
         }
@@ -415,7 +437,7 @@ impl Case<'_> {
             kind: TunnelKind::Query,
             to: self.director(),
             owner: NodeId(0),
-            generation: Generation(0),
+            generation: known,
         })
     }
 }

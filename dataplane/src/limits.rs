@@ -55,6 +55,11 @@ pub const MAX_IPV6_EXTENSIONS: usize = 8;
 /// How long a Director keeps a claim before it asks the Owner whether the session still lives, ms.
 pub const CLAIM_CHECK_MS: u64 = 30_000;
 
+/// How long after an Owner's death its flows wait for a packet, ms: the ingress of that packet becomes the new Owner.
+/// Then their Directors take them. Sooner: busy flows get Owners that are not their ingress, and a node that was away
+/// for a moment has lost its flows; later: a second death or a node that joins meets flows nobody owns.
+pub const ADOPT_AFTER_MS: u64 = 10_000;
+
 /// Data of frames moved between a worker's stock and the common depot at once.
 pub const DEPOT_BATCH: usize = 256;
 

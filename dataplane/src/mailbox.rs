@@ -53,6 +53,20 @@ pub enum ToWorker {
         /// Generation of the claim.
         generation: Generation,
     },
+    /// A peer has begun anew and has lost what it owned: the Directors of those flows take them over.
+    Adopt {
+        /// The peer.
+        owner: NodeId,
+    },
+    /// Offer every session this node owns to the node that decides about it: this node drains.
+    HandOver,
+    /// A draining peer hands this session over: apply its record, then own it.
+    TakeOver {
+        /// The session as its Owner has it.
+        record: Record,
+        /// The present bulk-sync mark of that peer.
+        mark: u16,
+    },
     /// Visit sessions from slot `from` on and answer with one [`FromWorker::Page`]. Whoever wants more
     /// asks again from where it ended, so a slow reader never piles up pages.
     Walk {
@@ -89,6 +103,13 @@ pub enum FromWorker {
         key: FlowKey,
         /// Generation of the claim.
         generation: Generation,
+    },
+    /// Hand a session over, as it is now, to the node that decides about its flow.
+    HandOver {
+        /// That node.
+        to: NodeId,
+        /// The session.
+        record: Record,
     },
     /// A packet waits for the link address of this next hop (index into `Routes::hops`, and the
     /// destination itself where the route is on-link).

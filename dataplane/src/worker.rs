@@ -7,11 +7,13 @@
 mod fast_path;
 mod forwarder;
 mod fragments;
+mod hand_over;
 mod handoff;
 mod held;
 mod hello;
 mod housekeeping;
 mod idle;
+mod ownership;
 mod replica;
 mod shard;
 mod walks;
@@ -22,7 +24,7 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Surroundings, decide};
-use crate::flow::{Direction, FlowKey, NodeId};
+use crate::flow::{Direction, FlowKey};
 use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
 use crate::mailbox::Mailbox;
 use crate::route::Routes;
@@ -103,8 +105,10 @@ pub struct Worker<I: Io> {
     /// Frames are still in transmit rings.
     sending: bool,
     pub(crate) stopping: Option<NowMs>,
-    pub(crate) owner_died: Vec<(NodeId, NowMs)>,
+    owner_died: Vec<housekeeping::Death>,
     pub(crate) removal_lost: bool,
+    /// The node hands its sessions over: one that a peer then owns is no conflict.
+    pub(crate) draining: bool,
     pub(crate) due: Vec<Slot>,
     burst: Vec<I::Frame>,
     fast: FastPath,
@@ -160,6 +164,7 @@ impl<I: Io> Worker<I> {
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
+            draining: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
             fast: FastPath::new(parts.tuning.batch * MAX_PORTS),

@@ -157,6 +157,71 @@ fn the_ingress_takes_over_when_the_owner_dies_and_generations_rise() {
     assert_eq!(cluster.node(3).counters.takeovers.get(), 1);
 }
 
+/// A TCP connection through nodes 1 (its Owner) and 3, established and backed up everywhere.
+fn established(cluster: &mut Cluster, director: u16) -> (std::net::Ipv4Addr, std::net::Ipv4Addr) {
+    let (client, server) = hosts(director, 0);
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+    cluster.settle();
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+    cluster.settle();
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+    cluster.settle();
+    assert_eq!(roles(cluster)[0], Some((Role::Owner, 1, 1)));
+    cluster.delivered.clear();
+    cluster.crossings.clear();
+    (client, server)
+}
+
+#[test]
+fn flows_of_an_owner_that_restarts_get_their_director_as_owner_and_go_on() {
+    let mut cluster = Cluster::new();
+    let (client, server) = established(&mut cluster, 2);
+    cluster.restart(1);
+    assert_eq!(
+        roles(&mut cluster),
+        [Some((Role::Backup, 2, 2)), Some((Role::Owner, 2, 2)), Some((Role::Backup, 2, 2))]
+    );
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), ACK, 501, 101));
+    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+    cluster.settle();
+    assert_eq!(cluster.delivered.len(), 2, "both directions go on: {:?}", cluster.crossings);
+    cluster.check_accounts();
+}
+
+#[test]
+fn a_director_that_knows_nothing_grants_a_flow_whose_ingress_knows_its_dead_owner() {
+    let mut cluster = Cluster::new();
+    let (client, server) = established(&mut cluster, 2);
+    // Node 2 begins anew and has its duty back before anybody told it of sessions; then node 1 dies.
+    cluster.replication = false;
+    cluster.restart(2);
+    cluster.set_live(&[2, 3]);
+    cluster.delivered.clear();
+    cluster.crossings.clear();
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), ACK, 501, 101));
+    cluster.settle();
+    assert_eq!(cluster.crossings, [crossing(3, 2, Query), crossing(2, 3, FirstPacket)]);
+    assert_eq!(cluster.delivered.len(), 1, "a segment in the middle of a connection goes on");
+    let now = cluster.sessions(3);
+    assert_eq!(
+        (now[0].role, now[0].generation, now[0].state),
+        (Role::Owner, Generation(2), State::TcpEstablished)
+    );
+}
+
+#[test]
+fn idle_flows_of_a_dead_owner_are_adopted_by_their_directors() {
+    let mut cluster = Cluster::new();
+    established(&mut cluster, 2);
+    cluster.set_live(&[2, 3]);
+    cluster.pass(9_000);
+    assert!(cluster.sessions(2).iter().chain(&cluster.sessions(3)).all(|one| one.role == Role::Backup));
+    cluster.pass(2_000);
+    let owners: Vec<_> = [2, 3].into_iter().flat_map(|id| cluster.sessions(id)).collect();
+    assert_eq!(owners.iter().filter(|one| one.role == Role::Owner).count(), 1, "{owners:?}");
+    assert!(owners.iter().all(|one| one.generation == Generation(2) && one.owner != NodeId(1)), "{owners:?}");
+}
+
 #[test]
 fn a_claim_is_asked_about_and_forgotten_only_when_the_owner_denies_it() {
     let mut cluster = Cluster::new();

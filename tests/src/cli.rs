@@ -153,6 +153,8 @@ pub struct Roles {
     pub created: u64,
     pub claims_granted: u64,
     pub takeovers: u64,
+    pub handed_over: u64,
+    pub handed_in: u64,
     pub conflicts_lost: u64,
 }
 

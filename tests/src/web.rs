@@ -95,11 +95,16 @@ impl Bed {
     }
 
     /// Begins to get the large file.
-    pub fn begin_large(&self, (from, to): (IpAddr, IpAddr)) -> Result<Download> {
+    pub fn begin_large(&self, ends: (IpAddr, IpAddr)) -> Result<Download> {
+        self.begin_large_at(ends, "1G")
+    }
+
+    /// Begins to get the large file, at most `rate` bytes per second (curl's `--limit-rate`).
+    pub fn begin_large_at(&self, (from, to): (IpAddr, IpAddr), rate: &str) -> Result<Download> {
         let file = self.runtime().join("large.bin");
         fs::remove_file(&file).ok();
         let mut curl = self.curl(from, 60);
-        curl.arg("-o").arg(&file).arg(url(to, "large.bin"));
+        curl.args(["--limit-rate", rate]).arg("-o").arg(&file).arg(url(to, "large.bin"));
         let service = self.start_service("curl-large", &mut curl)?;
         Ok(Download { service, file })
     }
@@ -113,6 +118,16 @@ pub struct Download {
 }
 
 impl Download {
+    /// An error if it ended otherwise than with the whole file.
+    pub fn check_unbroken(&mut self) -> Result<()> {
+        match self.service.ended()? {
+            Some(status) if !status.success() => {
+                bail!("curl ended with {status}: {}", self.service.log_tail())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for its end and compares it byte for byte with what the server has; `progress` is told the bytes so
     /// far.
     pub fn finish(&mut self, web: &Web, mut progress: impl FnMut(usize) -> Result<()>) -> Result<Fetched> {

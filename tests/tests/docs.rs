@@ -179,6 +179,8 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.sessions_expired,
         &counters.sessions_evicted,
         &counters.takeovers,
+        &counters.handed_over,
+        &counters.handed_in,
         &counters.conflicts_lost,
         &counters.tcp_window_loose,
         &counters.sessions_owner,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -10,6 +11,7 @@ use samepath_dataplane::session::State;
 
 use crate::config::values;
 use crate::operator::api::{Request, Role};
+use crate::operator::drain::DrainOrder;
 use crate::operator::filter::{self, Filter};
 
 /// A question to a running daemon.
@@ -48,6 +50,26 @@ pub enum ClientCommand {
         /// Port at DST
         #[arg(long, value_name = "PORT", default_value_t = 0)]
         dport: u16,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take no new flows, hand all sessions to the peers and wait until they own them (exit code 0)
+    Drain {
+        /// How long to wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        timeout: u64,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take flows again after a drain
+    Undrain(Target),
+    /// Drain, then stop the daemon; nothing is stopped if the drain is not done in time
+    Leave {
+        /// How long the drain may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        timeout: u64,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -159,8 +181,20 @@ impl ClientCommand {
             &Self::Director { src, dst, proto, sport, dport, .. } => {
                 Request::Director { src, dst, proto, sport, dport }
             }
+            Self::Drain { .. } | Self::Leave { .. } => Request::Drain,
+            Self::Undrain(_) => Request::Undrain,
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
         }
+    }
+
+    /// The order, if the node is to be drained.
+    pub fn drain(&self) -> Option<DrainOrder> {
+        let (timeout, leave) = match *self {
+            Self::Drain { timeout, .. } => (timeout, false),
+            Self::Leave { timeout, .. } => (timeout, true),
+            _ => return None,
+        };
+        Some(DrainOrder { timeout: Duration::from_secs(timeout), leave })
     }
 
     /// Prints JSON instead of a table.
@@ -175,9 +209,13 @@ impl ClientCommand {
 
     fn target(&self) -> &Target {
         match self {
-            Self::Status(target) | Self::Members(target) | Self::Stats(target) => target,
+            Self::Status(target) | Self::Members(target) | Self::Stats(target) | Self::Undrain(target) => {
+                target
+            }
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
+            | Self::Drain { target, .. }
+            | Self::Leave { target, .. }
             | Self::Aggregation { target, .. } => target,
         }
     }

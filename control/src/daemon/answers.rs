@@ -16,6 +16,7 @@ use crate::operator::api::{
     Status,
 };
 use crate::operator::director;
+use crate::operator::drain::Stage;
 
 impl Node {
     /// Answers, or begins to find out.
@@ -32,6 +33,9 @@ impl Node {
                     .map_or_else(Reply::error, Reply::Director)
             }
             Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
+            Request::Drain => self.begin_drain()?.map_or_else(Reply::error, Reply::Drain),
+            Request::Undrain => Reply::Drain(self.end_drain()?),
+            Request::Leave => self.leave(),
             Request::Sessions { filter } => {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
@@ -56,12 +60,24 @@ impl Node {
         Ok(Aggregation { node: self.config.node.0, aggregation: on })
     }
 
+    fn leave(&mut self) -> Reply {
+        let drain = self.drain();
+        if drain.stage != Stage::Drained {
+            return Reply::error(
+                "the node is not drained: `samepath leave` does both, SIGTERM stops it as it is",
+            );
+        }
+        self.leaving = true;
+        Reply::Drain(drain)
+    }
+
     fn status(&self) -> Status {
         Status {
             node: self.config.node.0,
             cluster: self.config.cluster,
             version: env!("CARGO_PKG_VERSION").into(),
-            ready: self.ready,
+            ready: self.takes_flows(),
+            drain: self.drain(),
             aggregation: self.settings.aggregation,
             forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
@@ -128,6 +144,7 @@ impl Node {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.forwarding.state().1.map(Into::into));
+        warnings.extend(self.duty.warning());
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {

@@ -40,6 +40,7 @@ impl Node {
             FromWorker::ClaimDenied { to, key, generation } => {
                 self.replicator.claim_denied(to, key, generation);
             }
+            FromWorker::HandOver { to, record } => self.replicator.hand_over(to, &record),
             FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
             FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
             FromWorker::Resync => self.replicator.resync_all(),
@@ -49,7 +50,7 @@ impl Node {
     }
 
     /// Takes what a peer said.
-    pub(super) fn take_event(&mut self, event: PeerEvent) {
+    pub(super) fn take_event(&mut self, event: PeerEvent) -> anyhow::Result<()> {
         match event {
             PeerEvent::Connected { peer } => {
                 self.liveness.connected(peer);
@@ -94,10 +95,20 @@ impl Node {
                     self.workers.tell(worker, ToWorker::ClaimDenied { from, key, generation });
                 }
             }
+            PeerEvent::Restarted { from } => self.adopt_flows_of(from)?,
+            PeerEvent::HandOver { from, mark, records } => {
+                for record in records {
+                    if record.owner == from {
+                        let worker = self.workers.owner_of(&record.key);
+                        self.workers.tell(worker, ToWorker::TakeOver { record, mark });
+                    }
+                }
+            }
             PeerEvent::Leaving { from } => {
                 self.liveness.leaving(from);
                 tracing::info!(peer = %from, "peer leaves");
             }
         }
+        Ok(())
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn peers(
                 source: config.cluster_address,
                 destination: peer.address,
             });
-            Peer { node: peer.node, address: peer.address, ends }
+            Peer { node: peer.node, address: peer.address, ends, heard: false }
         })
         .collect()
 }
@@ -37,11 +37,12 @@ impl Node {
     /// Takes new routes: workers get them, tunnel ends and own addresses follow.
     pub(super) fn take_routes(&mut self, mirrored: Mirrored) -> anyhow::Result<()> {
         self.steering.set_own_addresses(&mirrored.own_addresses)?;
+        self.observe_links(&mirrored.links);
         self.routes = mirrored.routes;
         let routes = self.routes.clone();
         self.workers.tell_all(|| ToWorker::Routes(routes.clone()));
         self.keep_resolved();
-        let peers = peers(&self.config, &self.routes, self.cluster_port());
+        let peers = self.with_heard(peers(&self.config, &self.routes, self.cluster_port()));
         let moved = peers.iter().zip(&self.view.peers).any(|(new, old)| new.ends != old.ends);
         if moved {
             let view = View { epoch: self.view.epoch + 1, peers, ..(*self.view).clone() };
@@ -84,6 +85,7 @@ impl Node {
         let counters = self.workers.counters().to_vec();
         let mut changed = self.liveness.observe(counters.iter().map(AsRef::as_ref), now);
         let grace_over = now.since(self.started) > self.config.join_grace_ms;
+        changed |= self.watch_duty();
         if !self.ready && self.liveness.is_ready(grace_over) {
             self.ready = true;
             changed = true;
@@ -95,15 +97,23 @@ impl Node {
         self.give_up_if_refused(grace_over)
     }
 
-    fn renew_view(&mut self) -> anyhow::Result<()> {
-        let weight = if self.ready { self.config.director_weight } else { 0 };
+    /// The peers, with what is known of whom this node hears.
+    fn with_heard(&self, mut peers: Vec<Peer>) -> Vec<Peer> {
+        for peer in &mut peers {
+            peer.heard = self.liveness.peer(peer.node).is_some_and(|state| state.heard);
+        }
+        peers
+    }
+
+    pub(super) fn renew_view(&mut self) -> anyhow::Result<()> {
+        let weight = if self.takes_flows() { self.config.director_weight } else { 0 };
         let members = self.liveness.members(self.config.node, weight);
         let before: Vec<_> = self.view.members.iter().map(|member| member.node).collect();
         let view = View::new(
             self.view.epoch + 1,
             self.config.node,
             members,
-            self.view.peers.clone(),
+            self.with_heard(self.view.peers.clone()),
             self.config.director_hash,
             &self.director_key,
         );
@@ -112,6 +122,11 @@ impl Node {
             tracing::info!(epoch = view.epoch, members = ?after.iter().map(|node| node.0).collect::<Vec<_>>(), "members changed");
         }
         self.publish_view(view)
+    }
+
+    /// This node may become Director and Owner of flows.
+    pub(super) fn takes_flows(&self) -> bool {
+        self.ready && self.draining.is_none() && !self.duty.links_down
     }
 
     /// A starting node that every peer it reached refused does not run beside them: two nodes with one

@@ -16,6 +16,7 @@ use samepath_dataplane::worker::Ports;
 use samepath_dataplane::xsk::Opened;
 use tokio::sync::mpsc;
 
+use super::duty::Duty;
 use super::forwarder::Forwarding;
 use super::walks::Walks;
 use super::{Node, membership, rings};
@@ -97,9 +98,12 @@ impl Node {
             view,
             settings,
             walks: Walks::default(),
+            duty: Duty::default(),
             refusals: Vec::new(),
             ready: false,
             joined: false,
+            draining: None,
+            leaving: false,
             config,
             clock,
         };

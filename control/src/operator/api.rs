@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::drain::Drain;
 use super::filter::Filter;
 
 /// Version of the names and meanings in this file.
@@ -57,13 +58,21 @@ pub enum Request {
         /// Bring flows to their Owner.
         on: bool,
     },
+    /// Hand all sessions over and take no new flows, or say how far that is → [`Reply::Drain`].
+    Drain,
+    /// Take flows again → [`Reply::Drain`].
+    Undrain,
+    /// Stop the daemon, if it is drained → [`Reply::Drain`].
+    Leave,
 }
 
 impl Request {
     /// Whether it changes what the daemon does (such requests are logged).
     pub fn changes_something(&self) -> bool {
         match self {
-            Request::Aggregation { .. } => true,
+            Request::Aggregation { .. } | Request::Undrain | Request::Leave => true,
+            // Asked again and again for its progress; the daemon says itself when it begins.
+            Request::Drain => false,
             Request::Status
             | Request::Members
             | Request::Sessions { .. }
@@ -92,6 +101,8 @@ pub enum Reply {
     Director(Director),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
+    /// How far the node's drain is.
+    Drain(Drain),
     /// The request was not carried out.
     Error(Refusal),
 }
@@ -141,8 +152,11 @@ pub struct Status {
     pub cluster: u32,
     /// Version of the program.
     pub version: String,
-    /// Takes its part: workers run and peers' sessions have arrived (or were waited for long enough).
+    /// Takes its part: workers run, peers' sessions have arrived (or were waited for long enough), and
+    /// the node does not drain.
     pub ready: bool,
+    /// Whether it hands its sessions over, and how far that is.
+    pub drain: Drain,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
     /// Who redirects packets of established flows now: `xdp` or `worker`.
@@ -427,6 +441,10 @@ pub struct SessionCounts {
     pub claims_granted: u64,
     /// Taken over from dead Owners.
     pub takeovers: u64,
+    /// Sessions a peer owns now because this node drained.
+    pub handed_over: u64,
+    /// Sessions taken from a peer that drained.
+    pub handed_in: u64,
     /// Given up because another Owner's record was newer.
     pub conflicts_lost: u64,
 }

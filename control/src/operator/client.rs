@@ -63,23 +63,34 @@ pub fn run(
     json: bool,
     out: &mut impl Write,
 ) -> Result<u8, ClientError> {
-    let path = match socket {
-        Some(path) => path.into(),
-        None => only_socket(Path::new(RUN_DIR))?,
-    };
-    let mut connection = Connection::open(&path)?;
+    let mut connection = Connection::open(&self::socket(socket)?)?;
     connection.ask(request)?;
     let reply = connection.reply()?;
     let result = match reply {
         Reply::Error(refusal) => return Err(ClientError::Refused(refusal.error)),
         Reply::Sessions(page) if json => json_sessions(&mut connection, page, out),
         Reply::Sessions(page) => plain_sessions(&mut connection, page, out),
-        reply if json => print_json(&reply, out),
-        reply => tables::print(&reply, out).map_err(ClientError::Output).map(|()| code(&reply)),
+        reply => print(&reply, json, out),
     };
     match result {
         Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(FINE),
         other => other,
+    }
+}
+
+/// The socket that was named, or the only one of this machine.
+pub(super) fn socket(named: Option<&Path>) -> Result<PathBuf, ClientError> {
+    match named {
+        Some(path) => Ok(path.into()),
+        None => only_socket(Path::new(RUN_DIR)),
+    }
+}
+
+/// Prints a reply as a person or a program reads it; gives the exit code.
+pub(super) fn print(reply: &Reply, json: bool, out: &mut impl Write) -> Result<u8, ClientError> {
+    match json {
+        true => print_json(reply, out),
+        false => tables::print(reply, out).map_err(ClientError::Output).map(|()| code(reply)),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 pub mod director;
+pub mod drain;
 pub mod filter;
 pub mod server;
 pub mod sessions;

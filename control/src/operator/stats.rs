@@ -92,6 +92,8 @@ impl Stats {
         sessions.evicted += c.sessions_evicted.get();
         sessions.claims_granted += c.claims_granted.get();
         sessions.takeovers += c.takeovers.get();
+        sessions.handed_over += c.handed_over.get();
+        sessions.handed_in += c.handed_in.get();
         sessions.conflicts_lost += c.conflicts_lost.get();
     }
 

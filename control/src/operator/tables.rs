@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::api::{Aggregation, Count, Director, Members, Reply, Stats, Status};
+use super::drain::Stage;
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
 pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -14,6 +15,7 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Stats(stats) => print_stats(stats, out)?,
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
             for row in &page.sessions {
@@ -71,6 +73,9 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         status.version,
         duration(status.uptime_s)
     )?;
+    if status.drain.stage != Stage::Off {
+        writeln!(out, "{}", status.drain)?;
+    }
     writeln!(out, "aggregation {}", on(status.aggregation))?;
     writeln!(out, "forwarder {}", status.forwarder)?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
@@ -247,6 +252,8 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("sessions evicted", sessions.evicted),
         plain("sessions claims_granted", sessions.claims_granted),
         plain("sessions takeovers", sessions.takeovers),
+        plain("sessions handed_over", sessions.handed_over),
+        plain("sessions handed_in", sessions.handed_in),
         plain("sessions conflicts_lost", sessions.conflicts_lost),
         plain("tcp_window_loose", stats.tcp_window_loose),
         plain("dirty", stats.dirty),

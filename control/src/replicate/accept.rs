@@ -14,7 +14,8 @@ use samepath_dataplane::flow::NodeId;
 use super::dial::close;
 use super::event::PeerEvent;
 use super::limits::HELLO_MS;
-use super::machine::Side;
+use super::machine::{Link, Side};
+use super::message::Message;
 use super::refusal::{Refusal, ending};
 use super::replicator::{Shared, refused_by_us};
 use super::stream::{Frames, StreamEnd, write};
@@ -115,18 +116,12 @@ async fn converse(
     let mut frames = Frames::new(receive, shared.identity.node, peer);
     let reading = async {
         let hello = frames.hello().await?;
-        shared.machine().handle_message(link, hello, shared.now())?;
+        take(shared, link, hello, &events).await?;
         greeted(shared, connection, peer);
         wake.notify_one();
         loop {
             let message = frames.next().await?;
-            // The place comes first: what the machine has taken counts as acknowledged. While there
-            // is none the stream is not read, and QUIC holds the peer back.
-            let place = events.reserve().await.map_err(|_| StreamEnd::Broken)?;
-            let event = shared.machine().handle_message(link, message, shared.now())?;
-            if let Some(event) = event {
-                place.send(event);
-            }
+            take(shared, link, message, &events).await?;
             wake.notify_one();
         }
     };
@@ -136,6 +131,21 @@ async fn converse(
     };
     shared.machine().closed(link, shared.now());
     end.err().unwrap_or(StreamEnd::Broken)
+}
+
+/// Hands a message to the machine and what it means to the consumer. The place comes first: what the machine has taken
+/// counts as acknowledged. While there is none the stream is not read, and QUIC holds the peer back.
+async fn take(
+    shared: &Shared,
+    link: Link,
+    message: Message,
+    events: &mpsc::Sender<PeerEvent>,
+) -> Result<(), StreamEnd> {
+    let place = events.reserve().await.map_err(|_| StreamEnd::Broken)?;
+    if let Some(event) = shared.machine().handle_message(link, message, shared.now())? {
+        place.send(event);
+    }
+    Ok(())
 }
 
 /// The peer's records come over this connection from now on.

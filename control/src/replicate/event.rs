@@ -84,6 +84,20 @@ pub enum PeerEvent {
         /// The flows.
         claims: Vec<Claim>,
     },
+    /// The peer runs again and has lost what it owned before. Told before anything it says now.
+    Restarted {
+        /// The peer.
+        from: NodeId,
+    },
+    /// The peer drains: this node shall own these sessions.
+    HandOver {
+        /// Their Owner until now.
+        from: NodeId,
+        /// The present bulk-sync mark of `from`.
+        mark: u16,
+        /// The sessions.
+        records: Vec<Record>,
+    },
     /// The peer stops on purpose; what it had to say has been said.
     Leaving {
         /// The peer.

@@ -30,6 +30,9 @@ pub const ACK_RECORDS: u64 = 1024;
 /// Claim messages waiting for one peer. They are best effort: the Director asks again.
 pub const CLAIMS: usize = 16_384;
 
+/// Sessions waiting to be handed over to one peer. What does not fit is offered again half a second later.
+pub const HANDED_OVER: usize = 65_536;
+
 /// Claims in one frame, 44 bytes each.
 pub const FRAME_CLAIMS: usize = 1024;
 

@@ -155,9 +155,9 @@ impl Machine {
             (Side::Sending, other) => Err(malformed(Malformed::Order(other.kind()))),
             (Side::Receiving, Message::Hello(hello)) if peer.receiver.link != Some(link.id) => {
                 self.identity.check(link.peer, &hello)?;
-                peer.receiver.greeted(&hello, link.id);
+                let restarted = peer.receiver.greeted(&hello, link.id);
                 peer.refused[Side::Receiving as usize] = None;
-                Ok(None)
+                Ok(restarted.then_some(PeerEvent::Restarted { from: link.peer }))
             }
             (Side::Receiving, message) if peer.receiver.link == Some(link.id) => {
                 let from = peer.receiver.handle(message, now);
@@ -238,6 +238,13 @@ impl Machine {
     pub fn claim_denied(&mut self, to: NodeId, claim: Claim) {
         if let Some(sender) = self.sender(to) {
             sender.deny(claim);
+        }
+    }
+
+    /// Hands a session over to a peer, best effort.
+    pub fn hand_over(&mut self, to: NodeId, record: &Record) {
+        if let Some(sender) = self.sender(to) {
+            sender.hand_over(record);
         }
     }
 

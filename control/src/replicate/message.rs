@@ -13,9 +13,10 @@
 //!  6 Ack          sequence u64 · sync u32 · pages u32
 //!  7 ClaimChecks  count u16 · claims
 //!  8 ClaimsDenied count u16 · claims
+//!  9 HandOver     count u16 · records
 //!  claim: lo 16 · hi 16 · lo port u16 · hi port u16 · protocol and VLANs u32 · generation u32
 //! ```
-//! The dialling node sends 1, 2, 3, 4, 5, 7, 8; the accepting one 1 and 6.
+//! The dialling node sends 1, 2, 3, 4, 5, 7, 8, 9; the accepting one 1 and 6.
 //! Frames of another version (but Hello) and unknown kinds are skipped; bytes behind a known body too.
 
 use samepath_dataplane::flow::{FlowKey, Generation};
@@ -35,6 +36,7 @@ const BULK_END: u8 = 5;
 const ACK: u8 = 6;
 const CLAIM_CHECKS: u8 = 7;
 const CLAIMS_DENIED: u8 = 8;
+const HAND_OVER: u8 = 9;
 
 /// A flow and the generation of the claim spoken of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +95,8 @@ pub enum Message {
     ClaimChecks(Vec<Claim>),
     /// The named Owner does not know these flows.
     ClaimsDenied(Vec<Claim>),
+    /// The sender drains and hands these sessions to the receiver.
+    HandOver(Vec<Record>),
     /// A frame of a kind or version this node does not know.
     Unknown(u8),
 }
@@ -147,6 +151,7 @@ impl Message {
             }),
             CLAIM_CHECKS => Self::ClaimChecks(claims(&mut body, kind)?),
             CLAIMS_DENIED => Self::ClaimsDenied(claims(&mut body, kind)?),
+            HAND_OVER => Self::HandOver(records(&mut body, kind)?),
             _ => Self::Unknown(kind),
         })
     }
@@ -162,6 +167,7 @@ impl Message {
             Self::Ack(_) => ACK,
             Self::ClaimChecks(_) => CLAIM_CHECKS,
             Self::ClaimsDenied(_) => CLAIMS_DENIED,
+            Self::HandOver(_) => HAND_OVER,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -220,6 +226,16 @@ pub fn claim_checks(claims: &[Claim]) -> Vec<u8> {
 /// Frame of an Owner's denials, at most [`FRAME_CLAIMS`].
 pub fn claims_denied(claims: &[Claim]) -> Vec<u8> {
     claims_frame(CLAIMS_DENIED, claims)
+}
+
+/// Frame of sessions handed over, at most [`FRAME_RECORDS`].
+pub fn hand_over(records: &[Record]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(records.len() * 48);
+    records.iter().for_each(|record| record.encode(&mut encoded));
+    frame(HAND_OVER, 2 + encoded.len(), |out| {
+        out.extend_from_slice(&(records.len() as u16).to_be_bytes());
+        out.extend_from_slice(&encoded);
+    })
 }
 
 fn claims_frame(kind: u8, claims: &[Claim]) -> Vec<u8> {
@@ -312,6 +328,7 @@ mod tests {
             (changes(9, 2, &encoded), Message::Records { first: 9, records: records.clone() }),
             (page(4, 2, &encoded), Message::Page { sync: 4, records }),
             (bulk_end(4), Message::BulkEnd { sync: 4 }),
+            (hand_over(&[record(1, 1)]), Message::HandOver(vec![record(1, 1)])),
             (claim_checks(&[claim(), claim()]), Message::ClaimChecks(vec![claim(), claim()])),
             (claims_denied(&[claim()]), Message::ClaimsDenied(vec![claim()])),
         ] {

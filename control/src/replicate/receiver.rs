@@ -45,8 +45,10 @@ impl Receiver {
         }
     }
 
-    /// A Hello that fits came over `link`, which replaces the one before.
-    pub fn greeted(&mut self, hello: &Hello, link: u32) {
+    /// A Hello that fits came over `link`, which replaces the one before. True if the peer has begun anew since its
+    /// last Hello: what it owned then it owns no more.
+    pub fn greeted(&mut self, hello: &Hello, link: u32) -> bool {
+        let restarted = self.held.boot_id != 0 && self.held.boot_id != hello.boot_id;
         if self.held.boot_id != hello.boot_id {
             self.held = Held { boot_id: hello.boot_id, ..Held::default() };
         }
@@ -55,6 +57,7 @@ impl Receiver {
         self.sync = 0;
         self.leaving = false;
         self.acked();
+        restarted
     }
 
     /// The connection is gone.
@@ -100,6 +103,7 @@ impl Receiver {
             }
             Message::ClaimChecks(claims) => Ok(Some(PeerEvent::ClaimChecks { from, claims })),
             Message::ClaimsDenied(claims) => Ok(Some(PeerEvent::ClaimsDenied { from, claims })),
+            Message::HandOver(records) => Ok(Some(PeerEvent::HandOver { from, mark: self.mark, records })),
             Message::Unknown(_) => Ok(None),
             Message::Hello(_) | Message::Ack(_) => Err(Malformed::Order(kind)),
         }

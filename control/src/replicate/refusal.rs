@@ -175,9 +175,8 @@ fn alert(code: u64, by: By, reason: &str, address: SocketAddr) -> Ending {
         (None, By::Them) if code == error_number::CONNECTION_REFUSED => format!(
             "the node at {address} takes no connections from this node's address: add this node to its --peer list"
         ),
-        (None, By::Them) if code == error_number::APPLICATION_ERROR => {
-            format!("the node at {address} refuses this node during the handshake: see its log")
-        }
+        // APPLICATION_ERROR (0xc) among them: how any close during a handshake is told, be it that the peer gave
+        // the attempt up because it hears nothing. It is no refusal: whoever refuses says so after the handshake.
         _ => return Ending::Lost,
     };
     Ending::Refused(by, sentence)
@@ -193,10 +192,29 @@ mod error_number {
     pub const CERTIFICATE_REQUIRED: u8 = 116;
     pub const NO_APPLICATION_PROTOCOL: u8 = 120;
     pub const CONNECTION_REFUSED: u64 = 0x2;
-    pub const APPLICATION_ERROR: u64 = 0xc;
 }
 
 /// Text from the wire that may be shown on a terminal: no control characters, 400 at most.
 fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(400).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(code: quinn::TransportErrorCode) -> Ending {
+        let frame =
+            quinn::ConnectionClose { error_code: code, frame_type: None, reason: bytes::Bytes::new() };
+        ending(&ConnectionError::ConnectionClosed(frame), "10.9.0.2:6082".parse().unwrap())
+    }
+
+    #[test]
+    fn a_peer_that_gives_an_attempt_up_does_not_refuse() {
+        assert_eq!(closed(quinn::TransportErrorCode::APPLICATION_ERROR), Ending::Lost);
+        assert!(matches!(
+            closed(quinn::TransportErrorCode::CONNECTION_REFUSED),
+            Ending::Refused(By::Them, _)
+        ));
+    }
 }

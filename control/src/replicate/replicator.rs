@@ -201,6 +201,18 @@ impl Replicator {
         self.wake(to);
     }
 
+    /// Hands a session this node owns over to a peer. Best effort: whether it was taken, its new Owner's
+    /// record tells.
+    pub fn hand_over(&self, to: NodeId, record: &Record) {
+        self.shared.machine().hand_over(to, record);
+        self.wake(to);
+    }
+
+    /// Every connected peer has acknowledged everything.
+    pub fn is_flushed(&self) -> bool {
+        self.shared.machine().is_flushed()
+    }
+
     fn wake_all(&self) {
         for peer in self.shared.peers.values() {
             peer.wake.notify_one();

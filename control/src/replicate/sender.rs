@@ -8,9 +8,12 @@ use samepath_dataplane::wire::record::Record;
 
 use super::event::{BulkRoom, PeerEvent};
 use super::hello::Hello;
-use super::limits::{CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, PAGE_WINDOW, RECORD_MAX};
+use super::limits::{CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, HANDED_OVER, PAGE_WINDOW, RECORD_MAX};
 use super::log::Log;
 use super::message::{self, Ack, Claim};
+
+/// Records handed over in one frame: of any family they fit into [`FRAME_BYTES`].
+const HANDED_OVER_FRAME: usize = FRAME_BYTES / RECORD_MAX;
 
 /// What this node still has to tell one peer.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub struct Sender {
     stale: bool,
     checks: VecDeque<Claim>,
     denied: VecDeque<Claim>,
+    handed_over: VecDeque<Record>,
     claims_dropped: u64,
     resent: u64,
 }
@@ -95,6 +99,7 @@ impl Sender {
             stale: false,
             checks: VecDeque::new(),
             denied: VecDeque::new(),
+            handed_over: VecDeque::new(),
             claims_dropped: 0,
             resent: 0,
         }
@@ -115,6 +120,7 @@ impl Sender {
         self.sync = None;
         self.checks.clear();
         self.denied.clear();
+        self.handed_over.clear();
         was_live
     }
 
@@ -216,6 +222,11 @@ impl Sender {
         if let Some(claims) = next_claims(&mut self.denied) {
             return Some(message::claims_denied(&claims));
         }
+        if !self.handed_over.is_empty() {
+            let count = self.handed_over.len().min(HANDED_OVER_FRAME);
+            let records: Vec<Record> = self.handed_over.drain(..count).collect();
+            return Some(message::hand_over(&records));
+        }
         if self.cursor < log.first() || (self.stale && self.sync.is_none()) {
             self.begin_sync(log, events);
         }
@@ -298,6 +309,13 @@ impl Sender {
         self.claims_dropped += u64::from(!push_claim(&mut self.denied, self.phase, claim));
     }
 
+    /// A session for the peer to own, if it is connected and there is room; else the caller offers again.
+    pub fn hand_over(&mut self, record: &Record) {
+        if self.is_live() && self.handed_over.len() < HANDED_OVER {
+            self.handed_over.push_back(*record);
+        }
+    }
+
     /// Sequence number of the oldest change the log must keep for this peer.
     pub fn needs(&self) -> Option<u64> {
         self.kept.then_some(self.acked + 1)
@@ -311,7 +329,7 @@ impl Sender {
 
     /// Everything published was acknowledged, or nothing can be while the peer is away.
     pub fn is_flushed(&self, log: &Log) -> bool {
-        let idle = self.checks.is_empty() && self.denied.is_empty();
+        let idle = self.checks.is_empty() && self.denied.is_empty() && self.handed_over.is_empty();
         !self.is_live() || (idle && self.acked + 1 == log.next())
     }
 

@@ -22,6 +22,8 @@ pub struct Peer {
     pub address: std::net::IpAddr,
     /// Outer headers towards it; `None` until its link address is known.
     pub ends: Option<TunnelEnds>,
+    /// This node hears it: Hello messages to it say so.
+    pub heard: bool,
 }
 
 /// Epoch and live members, with everything workers derive from them.
@@ -61,7 +63,12 @@ impl View {
 
     /// This node's own share of Director duty.
     pub fn my_weight(&self) -> u8 {
-        self.members.iter().find(|member| member.node == self.me).map_or(0, |member| member.weight)
+        self.weight_of(self.me)
+    }
+
+    /// A node's share of Director duty; 0 if it is not live, not ready, or drains.
+    pub fn weight_of(&self, node: NodeId) -> u8 {
+        self.members.iter().find(|member| member.node == node).map_or(0, |member| member.weight)
     }
 
     /// The peer with this number.

@@ -107,7 +107,7 @@ pub struct TunnelOption {
     pub ingress: NodeId,
     /// The flow's Owner; 0 in a Query.
     pub owner: NodeId,
-    /// Generation of the claim; 0 in a Query.
+    /// Generation of the claim. In a Query that of the dead Owner's session the ingress still has, 0 if it has none.
     pub generation: Generation,
     /// Epoch of the sender's view.
     pub epoch: u32,

@@ -1,6 +1,7 @@
 //! Hello: a small tunnel message to every configured peer, so that liveness is judged on the very path
 //! redirected packets take. Its generation field carries the sender's Director weight, 0 while it is
-//! not ready for Director duty.
+//! not ready for Director duty, its zone field whether the sender hears the addressee: a link that carries
+//! packets one way only is no link.
 
 use super::Worker;
 use crate::clock::NowMs;
@@ -15,9 +16,9 @@ impl<I: Io> Worker<I> {
     /// A Hello ends here, whatever it says.
     pub(super) fn take_hello(&mut self, frame: I::Frame, layout: &Layout, now: NowMs) {
         match self.read_hello(&frame, layout) {
-            Ok((sender, weight)) => {
+            Ok((sender, weight, hears_me)) => {
                 self.counters.hello_rx.add(1);
-                self.counters.heard_from(sender, weight, now.0);
+                self.counters.heard_from(sender, weight, hears_me, now.0);
                 self.io.recycle(frame);
             }
             Err(reason) => {
@@ -27,7 +28,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, u8), DropReason> {
+    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, u8, bool), DropReason> {
         let bytes = self.io.bytes(frame);
         let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
         let settings = &self.snapshots.settings;
@@ -39,7 +40,8 @@ impl<I: Io> Worker<I> {
         }
         self.known_sender(bytes, &received)?;
         let weight = received.option.generation.0.min(u32::from(MAX_WEIGHT)) as u8;
-        Ok((received.option.sender, weight))
+        let hears_me = received.option.zone != 0 && received.option.owner == settings.node;
+        Ok((received.option.sender, weight, hears_me))
     }
 
     /// Sends a Hello to every peer when it is time; the first worker does it for the node.
@@ -51,12 +53,12 @@ impl<I: Io> Worker<I> {
         let view = self.snapshots.view.clone();
         for peer in &view.peers {
             if let Some(ends) = &peer.ends {
-                self.send_hello(ends, peer.node);
+                self.send_hello(ends, peer.node, peer.heard);
             }
         }
     }
 
-    fn send_hello(&mut self, ends: &tunnel::TunnelEnds, to: NodeId) {
+    fn send_hello(&mut self, ends: &tunnel::TunnelEnds, to: NodeId, heard: bool) {
         let outer = tunnel::overhead(&ends.destination);
         let inner = tunnel::hello_frame(ends.source_mac, ends.destination_mac);
         let Some(mut frame) = self.io.allocate(outer + inner.len()) else { return };
@@ -64,7 +66,7 @@ impl<I: Io> Worker<I> {
         let option = TunnelOption {
             kind: TunnelKind::Hello,
             hops: 1,
-            zone: 0,
+            zone: heard.into(),
             ingress: settings.node,
             owner: to,
             generation: Generation(u32::from(self.snapshots.view.my_weight())),

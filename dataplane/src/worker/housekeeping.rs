@@ -3,12 +3,22 @@
 use super::walks::Purpose;
 use super::{Snapshots, Worker};
 use crate::clock::NowMs;
+use crate::cluster::view::View;
 use crate::flow::NodeId;
-use crate::limits::{CLAIM_CHECK_MS, INBOX_PER_TURN, STOP_MS, TIMERS_PER_TURN};
+use crate::limits::{ADOPT_AFTER_MS, CLAIM_CHECK_MS, INBOX_PER_TURN, STOP_MS, TIMERS_PER_TURN};
 use crate::mailbox::{FromWorker, Retired, ToWorker};
 use crate::session::Role;
 use crate::session::table::Slot;
 use crate::xsk::Io;
+
+/// An Owner that is not live.
+#[derive(Debug)]
+pub(super) struct Death {
+    node: NodeId,
+    at: NowMs,
+    /// Its idle flows have been looked for.
+    adopted: bool,
+}
 
 impl<I: Io> Worker<I> {
     /// Takes what control sent; true if there was anything.
@@ -25,7 +35,10 @@ impl<I: Io> Worker<I> {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
                 self.note_deaths(now);
-                if old.my_weight() != self.snapshots.view.my_weight() {
+                self.draining &= self.snapshots.view.my_weight() == 0;
+                let heard = |view: &View| view.peers.iter().map(|peer| peer.heard).collect::<Vec<_>>();
+                let said = |view: &View| (view.my_weight(), heard(view));
+                if said(&old) != said(&self.snapshots.view) {
                     // Until the peers hear of it they and this node disagree about some Directors.
                     self.next_hello = now;
                 }
@@ -52,9 +65,12 @@ impl<I: Io> Worker<I> {
                 self.answer_claim(from, key, generation, now);
             }
             ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation),
+            ToWorker::HandOver => self.begin_hand_over(),
+            ToWorker::TakeOver { record, mark } => self.take_over(&record, mark, now),
             ToWorker::Walk { id, owned_only, from } => {
                 self.walks.begin(Purpose::Page { id, owned_only }, from);
             }
+            ToWorker::Adopt { owner } => self.walks.begin(Purpose::Adopt { owner, restarted: true }, 0),
             ToWorker::Stop => self.stopping = Some(now),
         }
     }
@@ -67,16 +83,26 @@ impl<I: Io> Worker<I> {
     /// Remembers since when each Owner that is not live has been missing.
     fn note_deaths(&mut self, now: NowMs) {
         let Snapshots { view, .. } = &self.snapshots;
-        self.owner_died.retain(|&(node, _)| !view.is_live(node));
+        self.owner_died.retain(|death| !view.is_live(death.node));
         for peer in &view.peers {
-            if !view.is_live(peer.node) && !self.owner_died.iter().any(|&(node, _)| node == peer.node) {
-                self.owner_died.push((peer.node, now));
+            if !view.is_live(peer.node) && !self.owner_died.iter().any(|death| death.node == peer.node) {
+                self.owner_died.push(Death { node: peer.node, at: now, adopted: false });
             }
         }
     }
 
     fn died(&self, node: NodeId) -> NowMs {
-        self.owner_died.iter().find(|&&(dead, _)| dead == node).map_or(NowMs(0), |&(_, at)| at)
+        self.owner_died.iter().find(|death| death.node == node).map_or(NowMs(0), |death| death.at)
+    }
+
+    /// Flows of a dead Owner that had no packet for a while get a new Owner too, so that the next node that dies
+    /// or joins finds them owned.
+    fn adopt_the_idle(&mut self, now: NowMs) {
+        let due = |death: &&mut Death| !death.adopted && now.since(death.at) >= ADOPT_AFTER_MS;
+        if let Some(death) = self.owner_died.iter_mut().find(due) {
+            death.adopted = true;
+            self.walks.begin(Purpose::Adopt { owner: death.node, restarted: false }, 0);
+        }
     }
 
     /// Timers, walks, Hello; true if there was anything to do.
@@ -89,6 +115,7 @@ impl<I: Io> Worker<I> {
         if self.shard.has_dirty() && !self.walks.announcing() {
             self.walks.begin(Purpose::Announce { dirty_only: true }, 0);
         }
+        self.adopt_the_idle(now);
         let walked = self.walk_on(now);
         self.say_hello(now);
         timers || walked

@@ -37,7 +37,10 @@ impl<I: Io> Worker<I> {
         let known = self.shard.table.get(slot);
         match known.role {
             Role::Owner if (theirs.generation, theirs.owner) > (known.generation, known.owner) => {
-                self.counters.conflicts_lost.add(1);
+                match self.draining {
+                    true => self.counters.handed_over.add(1),
+                    false => self.counters.conflicts_lost.add(1),
+                }
                 self.replace_keeping_counts(slot, theirs, &known);
             }
             // The peer must learn that it lost.

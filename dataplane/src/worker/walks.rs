@@ -23,8 +23,13 @@ pub(super) enum Purpose {
     },
     /// Forget backups of `owner` that the bulk sync `mark` did not confirm.
     Sweep { owner: NodeId, mark: u16 },
+    /// Own the sessions of a dead Owner whose Director this node is. `restarted`: it lives again without them, so
+    /// nobody may take it for their Owner.
+    Adopt { owner: NodeId, restarted: bool },
     /// Tell control of the sessions this node owns (again).
     Announce { dirty_only: bool },
+    /// Offer the sessions this node owns to the nodes that decide about them.
+    HandOver,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +53,10 @@ impl Walks {
         !self.queue.is_empty()
     }
 
+    pub(super) fn handing_over(&self) -> bool {
+        self.queue.iter().any(|walk| walk.purpose == Purpose::HandOver)
+    }
+
     pub(super) fn announcing(&self) -> bool {
         self.queue.iter().any(|walk| matches!(walk.purpose, Purpose::Announce { .. }))
     }
@@ -68,7 +77,9 @@ impl<I: Io> Worker<I> {
         let answered = match walk.purpose {
             Purpose::Page { id, owned_only } => self.page(id, owned_only, slots, last),
             Purpose::Sweep { owner, mark } => self.sweep(owner, mark, slots),
+            Purpose::Adopt { owner, restarted } => self.adopt_some(owner, restarted, slots, now),
             Purpose::Announce { dirty_only } => self.announce_some(dirty_only, slots, now),
+            Purpose::HandOver => self.hand_over_some(slots, now),
         };
         if last || answered {
             self.walks.queue.pop_front();

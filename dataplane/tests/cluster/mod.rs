@@ -90,6 +90,7 @@ fn peers(me: u16) -> Vec<Peer> {
     (1..=3)
         .filter(|&node| node != me)
         .map(|node| Peer {
+            heard: true,
             node: NodeId(node),
             address: link_address(node),
             ends: Some(TunnelEnds {
@@ -103,7 +104,13 @@ fn peers(me: u16) -> Vec<Peer> {
 }
 
 fn view(me: u16, live: &[u16], epoch: u32) -> View {
-    let members = live.iter().map(|&node| Member { node: NodeId(node), weight: 1 }).collect();
+    view_without(me, live, epoch, 0)
+}
+
+/// A view in which one of the nodes takes no flows.
+fn view_without(me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
+    let member = |&node| Member { node: NodeId(node), weight: u8::from(node != idle) };
+    let members = live.iter().map(member).collect();
     View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
 }
 
@@ -358,6 +365,10 @@ impl Cluster {
                 self.node(to.0).tell(ToWorker::ClaimDenied { from: NodeId(from), key, generation });
                 true
             }
+            FromWorker::HandOver { to, record } if self.replication => {
+                self.node(to.0).tell(ToWorker::TakeOver { record, mark: 1 });
+                true
+            }
             FromWorker::Page { sessions, next, .. } => {
                 self.nodes[index].pages.extend(sessions);
                 if let Some(from) = next {
@@ -384,6 +395,33 @@ impl Cluster {
         self.epoch += 1;
         for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
             node.tell(ToWorker::View(Arc::new(view(node.id, live, self.epoch))));
+        }
+        self.settle();
+    }
+
+    /// One of the live nodes drains: all learn of it, it offers what it owns.
+    pub fn drain(&mut self, id: u16) {
+        self.set_idle(id);
+        self.node(id).tell(ToWorker::HandOver);
+        self.settle();
+    }
+
+    /// All live nodes know that this one takes no flows.
+    fn set_idle(&mut self, id: u16) {
+        self.epoch += 1;
+        let live = self.live.clone();
+        for node in self.nodes.iter().filter(|node| live.contains(&node.id)) {
+            node.tell(ToWorker::View(Arc::new(view_without(node.id, &live, self.epoch, id))));
+        }
+    }
+
+    /// A node begins anew with an empty table; the others hear of it at once.
+    pub fn restart(&mut self, id: u16) {
+        self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), self.now);
+        self.set_idle(id);
+        self.settle();
+        for node in self.nodes.iter().filter(|node| node.id != id) {
+            node.tell(ToWorker::Adopt { owner: NodeId(id) });
         }
         self.settle();
     }

@@ -22,6 +22,7 @@ const QUIET: &[(&str, &str)] = &[
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/default/autoconf", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
+    ("ipv6/conf/default/keep_addr_on_down", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
 ];

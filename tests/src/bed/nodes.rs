@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::plan::{self, CLUSTER_ID, Family, NODES};
@@ -16,6 +17,9 @@ use crate::{artifacts, program, wait};
 
 /// How long the nodes may take to see each other as members.
 const MEMBERS: Duration = Duration::from_secs(20);
+
+/// How long a node may take to end after it has left.
+const LEFT: Duration = Duration::from_secs(10);
 
 impl Bed {
     /// Makes the cluster's keys, once.
@@ -138,6 +142,14 @@ impl Bed {
         node.stop().with_context(|| format!("node {number}"))
     }
 
+    /// `samepath leave` on a node, which must end it with 0.
+    pub fn leave_node(&mut self, number: u8) -> Result<()> {
+        self.cli(number)?.run(&["leave"])?;
+        let status = self.ended(number)?;
+        ensure!(status.success(), "node {number} ended with {status}");
+        Ok(())
+    }
+
     /// SIGTERM to all running nodes; each must end with 0.
     pub fn stop_nodes(&mut self) -> Result<()> {
         for number in self.running() {
@@ -147,9 +159,20 @@ impl Bed {
         Ok(())
     }
 
+    /// Waits for the end of a node that was told to leave; how it ended.
+    pub fn ended(&mut self, number: u8) -> Result<ExitStatus> {
+        let mut node = self.take_node(number)?;
+        node.service().wait(LEFT)
+    }
+
     /// SIGKILL to a node.
     pub fn kill_node(&mut self, number: u8) -> Result<()> {
         self.take_node(number)?.kill()
+    }
+
+    /// A signal to a node's process.
+    pub fn signal_node(&mut self, number: u8, signal: Signal) -> Result<()> {
+        self.node_mut(number)?.service().signal(signal)
     }
 
     /// Numbers of the nodes that were started and not stopped.

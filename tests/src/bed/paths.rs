@@ -16,6 +16,11 @@ impl Bed {
         self.router_b().ip(&route(CLIENTS, plan::outside, &[node]))
     }
 
+    /// The link between a node and router B comes up again.
+    pub fn mend_data_link(&self, node: u8) -> Result<()> {
+        self.router_b().ip(&format!("link set n{node} up\n"))
+    }
+
     /// Whether the cluster switch's ports take frames that XDP redirects to them, from now on.
     pub fn take_redirected_frames(&self, yes: bool) -> Result<()> {
         build::takes_redirected_frames(self.switch(), yes)

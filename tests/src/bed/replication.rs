@@ -1,4 +1,4 @@
-//! Cutting the control connections between nodes, and mending them. The tunnel is never touched.
+//! Cutting the control connections between nodes, or all of a node's cluster link, and mending them.
 
 use anyhow::Result;
 
@@ -34,5 +34,23 @@ impl Bed {
             self.node_namespace(number).nft("delete table inet cut")?;
         }
         Ok(())
+    }
+
+    /// From now on nothing reaches node `number` by the cluster link (`towards`), nothing it sends there reaches
+    /// anybody (`from`), or both: tunnel and control connections alike. The links themselves stay up.
+    pub fn cut_cluster_link(&self, number: u8, towards: bool, from: bool) -> Result<()> {
+        let port = format!("n{number}");
+        let chain = |name: &str, field: &str, hook: &str, cut: bool| {
+            let rule = if cut { format!("{field} {port} counter drop") } else { String::new() };
+            format!("chain {name} {{ type filter hook {hook} priority 0; {rule}; }}\n")
+        };
+        let rules =
+            chain("from_it", "iifname", "forward", from) + &chain("to_it", "oifname", "forward", towards);
+        self.switch().nft(&format!("table bridge cut {{\n{rules}}}"))
+    }
+
+    /// Lets everything pass again.
+    pub fn mend_cluster_link(&self, _number: u8) -> Result<()> {
+        self.switch().nft("delete table bridge cut")
     }
 }

@@ -1,9 +1,11 @@
 //! What the end-to-end tests make happen, in one place because every queue and worker count must
 //! stand all of it.
 
+pub mod failover;
 pub mod long_flow;
 pub mod simultaneous;
 pub mod split_flow;
+pub mod steady;
 pub mod strict;
 
 use anyhow::Result;

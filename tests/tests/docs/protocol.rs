@@ -147,6 +147,7 @@ fn name(message: &Message) -> &'static str {
         Message::Ack(_) => "Ack",
         Message::ClaimChecks(_) => "ClaimChecks",
         Message::ClaimsDenied(_) => "ClaimsDenied",
+        Message::HandOver(_) => "HandOver",
         Message::Unknown(_) => "unknown",
     }
 }
@@ -163,6 +164,7 @@ fn numbers_of_the_messages() {
         Message::Ack(Ack::default()),
         Message::ClaimChecks(Vec::new()),
         Message::ClaimsDenied(Vec::new()),
+        Message::HandOver(Vec::new()),
     ];
     let code: Vec<_> =
         messages.iter().map(|message| (message.kind().to_string(), name(message).to_owned())).collect();

@@ -161,6 +161,8 @@ impl Simulation {
             Some(PeerEvent::BulkEnd { mark, .. }) => {
                 self.backups.retain(|_, &mut (_, of)| of == mark);
             }
+            // What a peer owned before it began anew is nobody's until the flows' Directors have it.
+            Some(PeerEvent::Restarted { .. }) => self.backups.clear(),
             Some(PeerEvent::BulkBegin { .. }) | None => {}
             Some(other) => panic!("unexpected {other:?}"),
         }

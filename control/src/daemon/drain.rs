@@ -1,0 +1,106 @@
+//! Draining this node: it takes no new flows (Director weight 0), hands its sessions over and waits until
+//! peers own them. Its process goes on, so that packets that still arrive are forwarded.
+
+use samepath_dataplane::clock::NowMs;
+use samepath_dataplane::mailbox::ToWorker;
+
+use super::Node;
+use crate::operator::drain::{Drain, Stage};
+
+/// How often sessions that no peer has taken yet are offered: longer than an offer takes there and its
+/// record back, so that few are offered twice.
+const OFFER_MS: u64 = 200;
+
+/// A drain under way, or over.
+#[derive(Debug)]
+pub(super) struct Draining {
+    since: NowMs,
+    began_with: u64,
+    offered: NowMs,
+    /// Nothing is owned here any more, and the peers have acknowledged everything.
+    pub(super) done: bool,
+}
+
+impl Node {
+    /// Begins to drain, if that is not under way.
+    pub(super) fn begin_drain(&mut self) -> anyhow::Result<Result<Drain, String>> {
+        if self.draining.is_none() {
+            if let Some(obstacle) = self.drain_obstacle() {
+                return Ok(Err(obstacle));
+            }
+            let now = self.now();
+            self.draining =
+                Some(Draining { since: now, began_with: self.owned(), offered: now, done: false });
+            tracing::info!(sessions = self.owned(), "draining: sessions are handed over");
+            self.renew_view()?;
+            self.workers.tell_all(|| ToWorker::HandOver);
+        }
+        Ok(Ok(self.drain()))
+    }
+
+    /// Takes flows again.
+    pub(super) fn end_drain(&mut self) -> anyhow::Result<Drain> {
+        if self.draining.take().is_some() {
+            tracing::info!("draining is over: new flows are taken again");
+            self.renew_view()?;
+        }
+        Ok(self.drain())
+    }
+
+    /// Why there is nobody to hand anything to.
+    fn drain_obstacle(&self) -> Option<String> {
+        if !self.settings.aggregation {
+            return Some(
+                "aggregation is off: peers have no copies of sessions and nothing can be handed over; switch it on first (`samepath aggregation on`), or stop the node as it is".into(),
+            );
+        }
+        let others = |member: &&samepath_dataplane::cluster::view::Member| {
+            member.node != self.config.node && member.weight > 0
+        };
+        self.view.members.iter().find(others).is_none().then(|| {
+            "no live peer takes flows: nothing can be handed over; see `samepath members`, start a peer or undrain one first".into()
+        })
+    }
+
+    /// Offers what is still owned here; notices when all is done.
+    pub(super) fn watch_drain(&mut self) {
+        let now = self.now();
+        let owned = self.owned();
+        let dirty: u64 = self.workers.counters().iter().map(|one| one.dirty.get()).sum();
+        let Some(draining) = &mut self.draining else { return };
+        let done = owned == 0 && dirty == 0 && self.replicator.is_flushed();
+        if done && !draining.done {
+            tracing::info!(ms = now.since(draining.since), "drained: peers own all sessions");
+        }
+        draining.done = done;
+        if owned > 0 && now.since(draining.offered) >= OFFER_MS {
+            draining.offered = now;
+            self.workers.tell_all(|| ToWorker::HandOver);
+        }
+    }
+
+    /// Sessions this node owns.
+    pub(super) fn owned(&self) -> u64 {
+        self.workers.counters().iter().map(|one| one.sessions_owner.get()).sum()
+    }
+
+    /// How far it is.
+    pub(super) fn drain(&self) -> Drain {
+        let (stage, began_with, ms) = match &self.draining {
+            None => (Stage::Off, 0, 0),
+            Some(drain) => {
+                let stage = if drain.done { Stage::Drained } else { Stage::Draining };
+                (stage, drain.began_with, self.now().since(drain.since))
+            }
+        };
+        let unacknowledged = self.replicator.stats().iter().map(|peer| peer.lag_records).max();
+        Drain {
+            node: self.config.node.0,
+            stage,
+            began_with,
+            owned: self.owned(),
+            unacknowledged: unacknowledged.unwrap_or(0),
+            elapsed_ms: ms,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Ownership that changes without a packet: flows of a dead or restarted Owner.
+
+use std::ops::Range;
+
+use super::Worker;
+use crate::clock::NowMs;
+use crate::flow::NodeId;
+use crate::session::table::Slot;
+use crate::session::{Role, Session, State};
+use crate::xsk::Io;
+
+impl<I: Io> Worker<I> {
+    /// Sessions of an Owner that is no more: this node owns those it directs. If the Owner lives again without them,
+    /// the others belong to nobody until their Director has them or a packet asks it.
+    pub(super) fn adopt_some(
+        &mut self,
+        owner: NodeId,
+        restarted: bool,
+        slots: Range<usize>,
+        now: NowMs,
+    ) -> bool {
+        if !restarted && self.snapshots.view.is_live(owner) {
+            return true;
+        }
+        for index in slots {
+            let Some(slot) = self.shard.table.occupied(index) else { continue };
+            let session = self.shard.table.get(slot);
+            if session.role == Role::Owner || session.owner != owner {
+                continue;
+            }
+            let view = &self.snapshots.view;
+            let known = session.state != State::Claimed;
+            if known && view.director_of(&session.key) == view.me && self.snapshots.settings.aggregation {
+                self.adopt(slot, &session, now);
+            } else if restarted {
+                let expires = now.plus(u64::from(session.timeout_ms));
+                self.shard.replace(slot, Session { owner: NodeId(0), expires, ..session });
+            }
+        }
+        false
+    }
+
+    fn adopt(&mut self, slot: Slot, session: &Session, now: NowMs) {
+        let owned = Session {
+            role: Role::Owner,
+            owner: self.snapshots.view.me,
+            generation: session.generation.next(),
+            version: session.version + 1,
+            expires: now.plus(u64::from(session.timeout_ms)),
+            dirty: false,
+            mark: 0,
+            ..*session
+        };
+        self.counters.takeovers.add(1);
+        self.shard.replace(slot, owned);
+        self.announce(slot, now);
+    }
+}

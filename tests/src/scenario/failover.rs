@@ -1,0 +1,321 @@
+//! What goes wrong with nodes, under traffic that lasts: ssh-like TCP connections, UDP flows and a download, all on
+//! split paths. Whoever holds a connection must not notice more than a silence.
+//!
+//! Every flow begins through node 1 (its Owner) and node 3, its Director is node 2, its backups are on 2 and 3. Then
+//! the routers move the paths away from the nodes a case is going to harm, as ECMP does when a next hop changes. So
+//! what is measured is samepath, not the routers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::bed::plan::{Family, NODES};
+use crate::bed::{Bed, Service};
+use crate::traffic::lasting::Told;
+use crate::web::Web;
+use crate::{artifacts, wait};
+
+/// Port of the conversations' server.
+const PORT: u16 = 7007;
+
+/// How long something under traffic may take to come to rest after it was mended.
+const CALM: Duration = Duration::from_secs(30);
+
+/// A death is noticed after a second (`--peer-timeout-ms`), and a conversation counts as silent after half a second:
+/// calm that lasts as long as this is calm.
+const NOTICED: Duration = Duration::from_millis(2500);
+
+/// Traffic before anything happens.
+const ORDINARY: Duration = Duration::from_millis(700);
+
+/// The download's bytes per second: it lasts longer than any case.
+const DOWNLOAD_RATE: &str = "3M";
+
+/// What happens to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Case {
+    /// SIGKILL to the Owner of all flows.
+    OwnerKilled,
+    /// SIGKILL to the Director of all flows.
+    DirectorKilled,
+    /// SIGKILL to both.
+    OwnerAndDirectorKilled,
+    /// The Owner gets no processor for a while, then goes on with what it believed.
+    OwnerPaused,
+    /// The Owner's cluster link is cut for a while, both ways.
+    LinkCut,
+    /// The Owner hears nobody for a while but is heard.
+    LinkCutTowardsOwner,
+    /// The Owner hears everybody for a while but is not heard.
+    LinkCutFromOwner,
+    /// The Owner's link towards the server is down for a while.
+    DataLinkDown,
+    /// SIGKILL to the Owner, which starts again at once and knows nothing.
+    OwnerRestarted,
+    /// The Owner is drained while packets still arrive there, and takes flows again later.
+    OwnerDrained,
+    /// All nodes are stopped and started in turn, as for an upgrade that nobody announced.
+    RollingRestart,
+    /// All nodes leave (`samepath leave`) and are started again in turn, as for a planned upgrade.
+    PlannedRestart,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::OwnerKilled,
+        Self::DirectorKilled,
+        Self::OwnerAndDirectorKilled,
+        Self::OwnerPaused,
+        Self::LinkCut,
+        Self::LinkCutTowardsOwner,
+        Self::LinkCutFromOwner,
+        Self::DataLinkDown,
+        Self::OwnerRestarted,
+        Self::OwnerDrained,
+        Self::RollingRestart,
+        Self::PlannedRestart,
+    ];
+
+    /// Its name in tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OwnerKilled => "owner-killed",
+            Self::DirectorKilled => "director-killed",
+            Self::OwnerAndDirectorKilled => "owner-and-director-killed",
+            Self::OwnerPaused => "owner-paused",
+            Self::LinkCut => "link-cut",
+            Self::LinkCutTowardsOwner => "link-cut-towards-owner",
+            Self::LinkCutFromOwner => "link-cut-from-owner",
+            Self::DataLinkDown => "data-link-down",
+            Self::OwnerRestarted => "owner-restarted",
+            Self::OwnerDrained => "owner-drained",
+            Self::RollingRestart => "rolling-restart",
+            Self::PlannedRestart => "planned-restart",
+        }
+    }
+
+    /// Forward and return path while it happens: not through a node that is harmed.
+    fn paths(self) -> (u8, u8) {
+        match self {
+            Self::DirectorKilled | Self::OwnerDrained => (1, 3),
+            Self::OwnerAndDirectorKilled => (3, 3),
+            _ => (2, 3),
+        }
+    }
+
+    /// Makes it happen and mends what does not mend itself. Killed nodes stay dead.
+    fn happen(self, bed: &mut Bed, extra: &[&str], harm: Duration) -> Result<()> {
+        match self {
+            Self::OwnerKilled => bed.kill_node(1),
+            Self::DirectorKilled => bed.kill_node(2),
+            Self::OwnerAndDirectorKilled => {
+                bed.kill_node(1)?;
+                bed.kill_node(2)
+            }
+            Self::OwnerPaused => {
+                bed.signal_node(1, Signal::SIGSTOP)?;
+                for_a_while(harm);
+                bed.signal_node(1, Signal::SIGCONT)
+            }
+            Self::LinkCut => cut_for_a_while(bed, true, true, harm),
+            Self::LinkCutTowardsOwner => cut_for_a_while(bed, true, false, harm),
+            Self::LinkCutFromOwner => cut_for_a_while(bed, false, true, harm),
+            Self::DataLinkDown => {
+                bed.router_b().ip("link set n1 down\n")?;
+                for_a_while(harm);
+                bed.mend_data_link(1)
+            }
+            Self::OwnerRestarted => {
+                bed.kill_node(1)?;
+                bed.start_node(1, extra)
+            }
+            Self::OwnerDrained => {
+                bed.cli(1)?.run(&["drain"])?;
+                let owned = bed.stats(1)?.sessions.owner;
+                ensure!(owned == 0, "a drained node owns {owned} sessions");
+                bed.cli(1)?.run(&["undrain"]).map(drop)
+            }
+            Self::RollingRestart => restart_all(bed, extra, |bed, number| bed.stop_node(number).map(drop)),
+            Self::PlannedRestart => restart_all(bed, extra, Bed::leave_node),
+        }
+    }
+}
+
+impl std::str::FromStr for Case {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|case| case.name() == name)
+            .ok_or_else(|| format!("`{name}` is no case: {}", names()))
+    }
+}
+
+/// Every node in turn, its paths moved away before, as an operator does.
+fn restart_all(bed: &mut Bed, extra: &[&str], end: fn(&mut Bed, u8) -> Result<()>) -> Result<()> {
+    for (number, (forward, back)) in [(1, (2, 3)), (2, (1, 3)), (3, (1, 2))] {
+        bed.forward_via(forward)?;
+        bed.return_via(back)?;
+        end(bed, number)?;
+        bed.start_node(number, extra)?;
+        bed.wait_members(NODES)?;
+    }
+    Ok(())
+}
+
+/// Time that is part of a case.
+fn for_a_while(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn cut_for_a_while(bed: &Bed, towards: bool, from: bool, harm: Duration) -> Result<()> {
+    bed.cut_cluster_link(1, towards, from)?;
+    for_a_while(harm);
+    bed.mend_cluster_link(1)
+}
+
+/// How much traffic a case has, and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    /// TCP connections.
+    pub tcp: usize,
+    /// Pause between two messages of one, ms.
+    pub tcp_pause_ms: u32,
+    /// UDP flows, a datagram each 10 ms.
+    pub udp: usize,
+    /// How long a node sleeps, or a link is cut: longer than it takes until all peers have given it up.
+    pub harm: Duration,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { tcp: 64, tcp_pause_ms: 100, udp: 8, harm: Duration::from_millis(2500) }
+    }
+}
+
+/// A bed whose server answers.
+#[derive(Debug)]
+pub struct Stage {
+    /// The bed, its three nodes running.
+    pub bed: Bed,
+    extra: Vec<String>,
+    pair: (IpAddr, IpAddr),
+    web: Web,
+    _echo: Service,
+}
+
+impl Stage {
+    /// Starts nodes, with the same extra flags each, and servers.
+    pub fn set(mut bed: Bed, extra: &[&str]) -> Result<Self> {
+        bed.start_nodes(extra)?;
+        let pair = bed.director_on(2, Family::V4)?;
+        let mut echo = bed.server().command(artifacts::sibling("samepath-traffic")?);
+        echo.args(["echo", "--port", &PORT.to_string(), "--address", &pair.1.to_string()]);
+        let echo = bed.start_service("echo", &mut echo)?;
+        wait::until_true("the echo server is ready", Duration::from_secs(5), || {
+            Ok(echo.output().contains("ready"))
+        })?;
+        let web = bed.start_web()?;
+        let extra = extra.iter().map(ToString::to_string).collect();
+        Ok(Self { bed, extra, pair, web, _echo: echo })
+    }
+
+    /// Lets a case happen under traffic; what the traffic saw of it. All nodes run again afterwards.
+    pub fn play(&mut self, case: Case, traffic: Traffic) -> Result<Told> {
+        self.bed.forward_via(1)?;
+        self.bed.return_via(3)?;
+        let mut keep = self.begin(traffic)?;
+        let mut download = self.bed.begin_large_at(self.pair, DOWNLOAD_RATE)?;
+        self.wait_for_backups(traffic.tcp + traffic.udp)?;
+        let (forward, back) = case.paths();
+        self.bed.forward_via(forward)?;
+        self.bed.return_via(back)?;
+        for_a_while(ORDINARY);
+        mark(&keep)?;
+        for_a_while(ORDINARY);
+        let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
+        case.happen(&mut self.bed, &extra, traffic.harm).with_context(|| case.name())?;
+        let told = wait_for_calm(&mut keep).with_context(|| case.name())?;
+        download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
+        drop((keep, download));
+        for number in 1..=NODES {
+            if !self.bed.running().contains(&number) {
+                self.bed.start_node(number, &extra)?;
+            }
+        }
+        self.bed.wait_members(NODES)?;
+        Ok(told)
+    }
+
+    /// Ends what runs besides the nodes.
+    pub fn strike(self) -> Bed {
+        drop((self.web, self._echo));
+        self.bed
+    }
+
+    fn begin(&self, traffic: Traffic) -> Result<Service> {
+        let mut keep = self.bed.client().command(artifacts::sibling("samepath-traffic")?);
+        keep.args(["keep", "--to", &SocketAddr::new(self.pair.1, PORT).to_string()]);
+        keep.args(["--from", &self.pair.0.to_string()]);
+        keep.args(["--tcp", &traffic.tcp.to_string(), "--tcp-pause-ms", &traffic.tcp_pause_ms.to_string()]);
+        keep.args(["--udp", &traffic.udp.to_string(), "--udp-interval-ms", "10"]);
+        let mut keep = self.bed.start_service("keep", &mut keep)?;
+        wait::until_true("all conversations are open", CALM, || {
+            ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
+            Ok(keep.output().contains("ready"))
+        })?;
+        Ok(keep)
+    }
+
+    /// Nodes 2 and 3 have everything node 1 owns, in the state it is in.
+    fn wait_for_backups(&self, flows: usize) -> Result<()> {
+        wait::until_true("all sessions are backed up", CALM, || {
+            let owner = self.bed.stats(1)?;
+            ensure!(owner.sessions.owner >= flows as u64, "{:?}", owner.sessions);
+            ensure!(owner.replication.values().all(|peer| peer.lag_records == 0), "{:?}", owner.replication);
+            let backups = [self.bed.stats(2)?.sessions.backup, self.bed.stats(3)?.sessions.backup];
+            ensure!(backups.iter().all(|&count| count >= flows as u64), "{backups:?} backups");
+            Ok(true)
+        })
+    }
+}
+
+fn mark(keep: &Service) -> Result<()> {
+    let marks = |service: &Service| service.output().matches("marked").count();
+    let before = marks(keep);
+    keep.signal(Signal::SIGUSR1)?;
+    wait::until_true("the account begins anew", CALM, || Ok(marks(keep) > before))
+}
+
+fn tell(keep: &Service) -> Result<Told> {
+    let accounts = |service: &Service| service.output().lines().filter(|line| line.starts_with('{')).count();
+    let before = accounts(keep);
+    keep.signal(Signal::SIGUSR2)?;
+    wait::until_true("the account is told", CALM, || Ok(accounts(keep) > before))?;
+    let output = keep.output();
+    let last = output.lines().rfind(|line| line.starts_with('{') && line.ends_with('}'));
+    Ok(serde_json::from_str(last.context("no whole account")?)?)
+}
+
+/// Waits until no conversation that is not broken has been silent for longer than it takes to notice a death.
+fn wait_for_calm(keep: &mut Service) -> Result<Told> {
+    let mut calm_since = Instant::now();
+    let calm = wait::until_true("all conversations go on", CALM, || {
+        ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
+        let silent = tell(keep)?.silent;
+        if silent > 0 {
+            calm_since = Instant::now();
+        }
+        ensure!(calm_since.elapsed() > NOTICED, "{silent} are silent");
+        Ok(true)
+    });
+    let told = tell(keep)?;
+    calm.with_context(|| format!("{told:?}"))?;
+    Ok(told)
+}

@@ -1,0 +1,67 @@
+//! Whatever happens to a node, no connection breaks whose session a live node holds.
+
+use anyhow::{Result, ensure};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::scenario::failover::{Case, Stage, Traffic};
+
+/// A round of cases over one bed.
+fn cases(name: &str, cases: &[Case]) -> Result<()> {
+    let mut stage = Stage::set(Bed::new(name, Shape::default())?, &[])?;
+    for &case in cases {
+        let told = stage.play(case, Traffic::default())?;
+        println!(
+            "{}: silence of TCP at most {:.0} ms, of UDP {:.0} ms; broken {:?}",
+            case.name(),
+            told.tcp_silence_ms.last().unwrap_or(&0.0),
+            told.udp_silence_ms.last().unwrap_or(&0.0),
+            told.broken
+        );
+        ensure!(told.broken.is_empty() && told.silent == 0, "{}: {told:?}", case.name());
+    }
+    stage.strike().finish()
+}
+
+#[test]
+fn backups_take_over_when_nodes_die() -> Result<()> {
+    cases("failover-deaths", &[Case::OwnerKilled, Case::DirectorKilled, Case::OwnerAndDirectorKilled])
+}
+
+#[test]
+fn a_node_that_sleeps_or_is_cut_off_breaks_nothing_when_it_is_back() -> Result<()> {
+    cases(
+        "failover-cuts",
+        &[Case::OwnerPaused, Case::LinkCut, Case::LinkCutTowardsOwner, Case::LinkCutFromOwner],
+    )
+}
+
+#[test]
+fn an_owner_without_its_data_link_gives_its_flows_to_others() -> Result<()> {
+    cases("failover-data-link", &[Case::DataLinkDown])
+}
+
+#[test]
+fn a_node_is_drained_and_all_are_restarted_without_losing_a_packet() -> Result<()> {
+    let mut stage = Stage::set(Bed::new("failover-drain", Shape::default())?, &[])?;
+    for case in [Case::OwnerDrained, Case::PlannedRestart] {
+        let told = stage.play(case, Traffic::default())?;
+        let lost = told.udp_sent.saturating_sub(told.udp_answers);
+        println!(
+            "{}: silence at most {:.0} ms, {lost} of {} datagrams lost",
+            case.name(),
+            told.udp_silence_ms.last().unwrap_or(&0.0),
+            told.udp_sent
+        );
+        // Those of the last moment are on their way.
+        ensure!(
+            told.broken.is_empty() && lost <= told.udp_silence_ms.len() as u64,
+            "{}: {told:?}",
+            case.name()
+        );
+    }
+    stage.strike().finish()
+}
+
+#[test]
+fn nodes_that_restart_lose_nothing() -> Result<()> {
+    cases("failover-restarts", &[Case::OwnerRestarted, Case::RollingRestart])
+}
