@@ -19,7 +19,8 @@ END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 
-.PHONY: help build test lint unit end-to-end instructions demo bench-burst bench-micro clean packages-build packages-test
+.PHONY: help build test lint unit end-to-end instructions demo bench-burst bench-micro bench-table bench-veth \
+    clean packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +60,16 @@ bench-burst: packages-test ## The whole worker over memory: instructions and Mpp
 	$(CARGO) bench $(WORKSPACE) --bench burst
 
 bench-micro: packages-build ## Micro benchmarks (criterion), CPU time of single steps
-	$(CARGO) bench -p samepath-benches
+	$(CARGO) bench $(WORKSPACE) --bench tunnel_header --bench hand_off --bench director --bench parse
+
+# DPDK wants huge pages; what is reserved here is given back. Core 1: the first core has the interrupts.
+bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown: target/bench/table.json
+	@mkdir -p $(TARGET)/bench
+	$(CC) -O3 -march=native -Wall -Wextra $$(pkg-config --cflags libdpdk) -o $(TARGET)/bench/rte_hash \
+	    benches/benches/table/rte_hash.c -Wl,--as-needed $$(pkg-config --libs libdpdk)
+	$(CARGO) bench $(WORKSPACE) --bench table --no-run
+	$(AS_ROOT) benches/benches/table/run.sh env SAMEPATH_RTE_HASH=$(abspath $(TARGET))/bench/rte_hash \
+	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
 
 clean: ## Remove everything built
 	$(CARGO) clean
@@ -69,3 +79,6 @@ packages-build:
 
 packages-test:
 	@tests/packages.sh test
+
+packages-bench:
+	@tests/packages.sh bench

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what building and testing need and what is missing, and says what it installs.
-# Usage: packages.sh build | test      (test includes build)
+# Usage: packages.sh build | test | bench      (test and bench include build)
 set -eu
 
 # package:what shows that it is there (a program, or a file by absolute path)
@@ -28,6 +28,9 @@ nginx-light:nginx
 curl:curl
 valgrind:valgrind
 "
+BENCH="
+libdpdk-dev:/usr/share/doc/libdpdk-dev
+"
 
 # Programs of the administrator are often not in an ordinary user's path.
 PATH="$PATH:/usr/sbin:/sbin"
@@ -35,8 +38,9 @@ PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
 build) wanted="$BUILD" ;;
 test) wanted="$BUILD $TEST" ;;
+bench) wanted="$BUILD $BENCH" ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|bench" >&2
     exit 2
     ;;
 esac

@@ -9,7 +9,7 @@ use samepath_benches::device::{self, Device, Peer, Traffic};
 use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
 use samepath_benches::report::{Goal, Report, Summary, Table};
-use samepath_benches::rig::{Rig, Setting};
+use samepath_benches::rig::{ClusterLink, Rig, Setting};
 use serde::Serialize;
 
 /// How the bench is called.
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let _settings = machine_settings(&arguments)?;
-    let rig = Rig::new("veth")?;
+    let rig = Rig::new("veth", ClusterLink::Veth)?;
     let mut search = Search::new(arguments.window);
     let mut measured = Vec::new();
     for repetition in 0..arguments.reps {
@@ -119,13 +119,14 @@ fn line(peer: Peer, flows: u64, window: &Window) -> String {
         .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
         .collect();
     format!(
-        "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %{}  ({})",
+        "{:<16} {flows:>8} flows  {:.3} Mpps of {:.3} offered, {:.0} ns/packet, core {:.0} %, others {:.0} %, stolen {:.0} %{}  ({})",
         peer.name(),
         window.forwarded / 1e6,
         window.offered / 1e6,
         window.ns_per_packet,
         window.device_core * 100.0,
         window.foreign * 100.0,
+        window.stolen * 100.0,
         if window.is_spoiled() { " SPOILED" } else { "" },
         threads.join(", ")
     )

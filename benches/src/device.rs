@@ -1,6 +1,7 @@
 //! Devices under test: samepath, and what somebody would take instead of it.
 
 mod bare;
+mod cluster;
 mod kernel;
 mod node;
 mod redirect;
@@ -13,10 +14,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::generator::{Generator, Kind, Stream};
-use crate::rig::{self, Counters, DEVICE_CORE, INGRESS, Policy, Rig, Thread};
+use crate::rig::{self, Counters, DEVICE_CORE, INGRESS, NODES, Policy, Rig, Thread};
 
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
-pub use node::{NodePlan, keys, start as start_node};
+pub use cluster::Cluster;
+pub use node::NodePlan;
 
 /// Interrupt of the ingress at most this long after the first packet.
 const COALESCE_NS: u64 = 20_000;
@@ -27,9 +29,9 @@ const OPENING_RATE: f64 = 250_000.0;
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Peer {
-    /// `samepath run`, everything on.
+    /// `samepath run`, everything on, with two more nodes that hold backups of every session.
     Samepath,
-    /// The same with `--aggregation off`.
+    /// The same, a cluster of one.
     SamepathAlone,
     /// The dataplane's own rings and loop, the logic taken out.
     Bare,
@@ -106,7 +108,7 @@ impl std::str::FromStr for Peer {
 /// What keeps a device running; it ends with the drop.
 #[derive(Debug)]
 enum Running {
-    Node(samepath_tests::node::Node),
+    Cluster(Cluster),
     Program(samepath_tests::bed::Service),
     Kernel(kernel::Ruleset),
     Redirect(redirect::Redirect),
@@ -127,10 +129,10 @@ impl Device {
         ingress.set_gro(peer.is_kernel())?;
         ingress.defer_interrupts(COALESCE_NS)?;
         let running = match peer {
-            Peer::Samepath => Running::Node(node::start(rig, &NodePlan::new(flows))?),
-            Peer::SamepathAlone => {
-                Running::Node(node::start(rig, &NodePlan::new(flows).with(&["--aggregation", "off"]))?)
+            Peer::Samepath => {
+                Running::Cluster(Cluster::start(rig, &NodePlan::new(flows).in_cluster_of(NODES))?)
             }
+            Peer::SamepathAlone => Running::Cluster(Cluster::start(rig, &NodePlan::new(flows))?),
             Peer::Bare => Running::Program(bare::start(rig)?),
             Peer::Kernel => Running::Kernel(kernel::Ruleset::none()),
             Peer::Conntrack => Running::Kernel(kernel::Ruleset::stateful(rig)?),
@@ -172,7 +174,7 @@ impl Device {
 
     fn process(&mut self) -> Option<u32> {
         match &mut self.running {
-            Running::Node(node) => Some(node.service().pid()),
+            Running::Cluster(cluster) => Some(cluster.device_mut().service().pid()),
             Running::Program(service) => Some(service.pid()),
             Running::Kernel(_) | Running::Redirect(_) => None,
         }
@@ -201,10 +203,10 @@ impl Device {
         }
     }
 
-    /// Its node, if it is samepath.
-    pub fn node(&self) -> Option<&samepath_tests::node::Node> {
+    /// Its cluster, if it is samepath.
+    pub fn cluster(&self) -> Option<&Cluster> {
         match &self.running {
-            Running::Node(node) => Some(node),
+            Running::Cluster(cluster) => Some(cluster),
             Running::Program(_) | Running::Kernel(_) | Running::Redirect(_) => None,
         }
     }
@@ -221,7 +223,7 @@ impl Device {
                 sleep(Duration::from_millis(50));
             }
             if self.sessions(rig)? >= flows * 98 / 100 {
-                return Ok(());
+                return self.cluster().map_or(Ok(()), Cluster::wait_backed_up);
             }
         }
         bail!("{} holds {} of {flows} sessions after three attempts", self.peer, self.sessions(rig)?)
@@ -230,10 +232,7 @@ impl Device {
     /// Sessions it holds.
     pub fn sessions(&self, rig: &Rig) -> Result<u64> {
         match &self.running {
-            Running::Node(node) => {
-                let stats: samepath_tests::cli::Stats = node.cli().json(&["stats"])?;
-                Ok(stats.sessions.owner)
-            }
+            Running::Cluster(cluster) => Ok(cluster.stats(1)?.sessions.owner),
             Running::Kernel(_) => kernel::sessions(rig),
             Running::Program(_) | Running::Redirect(_) => Ok(0),
         }
@@ -243,7 +242,7 @@ impl Device {
     pub fn stop(self, rig: &Rig) -> Result<()> {
         rig.interface(INGRESS).set_threaded(false)?;
         match self.running {
-            Running::Node(mut node) => node.stop().map(drop),
+            Running::Cluster(cluster) => cluster.stop(),
             Running::Program(service) => {
                 drop(service);
                 Ok(())

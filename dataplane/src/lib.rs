@@ -1,5 +1,5 @@
 //! Everything a packet touches. No sockets, no locks, no clock, no libbpf:
-//! the unsafe ring code lives in [`xsk`], the clock is read in [`clock`], the rest is plain logic.
+//! the unsafe code lives in [`xsk`] (rings) and [`memory`] (pages, prefetch), the clock is read in [`clock`], the rest is plain logic.
 //!
 //! Start reading at [`worker`]: one core's loop, top to bottom as a packet's life.
 

@@ -31,7 +31,9 @@ fn forwarder(bed: &Bed, node: u8) -> Result<(String, Vec<String>)> {
     let status: Value = bed.status(node)?;
     let now = status["forwarder"].as_str().context("status names no forwarder")?.to_owned();
     let warnings = status["warnings"].as_array().context("no warnings")?;
-    Ok((now, warnings.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
+    // Others speak of this machine (its huge pages, say).
+    let ours = warnings.iter().filter_map(Value::as_str).filter(|text| text.contains("--forwarder"));
+    Ok((now, ours.map(str::to_owned).collect()))
 }
 
 fn a_long_flow(bed: &Bed, family: Family, vlan: Option<u16>, number: u16) -> Result<()> {

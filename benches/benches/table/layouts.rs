@@ -235,7 +235,7 @@ impl Chained {
     }
 
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.homes as u64 >> 32) as usize
+        (((hash >> 32) * self.homes as u64) >> 32) as usize
     }
 
     fn tag(hash: u64) -> u16 {
@@ -323,7 +323,7 @@ impl Inline {
     }
 
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.records.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.records.len() as u64) >> 32) as usize
     }
 
     fn after(&self, at: usize) -> usize {

@@ -7,6 +7,7 @@ pub struct Figures {
     name: String,
     pub insert: Vec<f64>,
     pub hit: Vec<f64>,
+    pub hit_ahead: Vec<f64>,
     pub miss: Vec<f64>,
     pub delete: Vec<f64>,
     pub expire: Vec<f64>,
@@ -15,7 +16,15 @@ pub struct Figures {
 impl Figures {
     pub fn new(name: String) -> Self {
         let none = Vec::new;
-        Self { name, insert: none(), hit: none(), miss: none(), delete: none(), expire: none() }
+        Self {
+            name,
+            insert: none(),
+            hit: none(),
+            hit_ahead: none(),
+            miss: none(),
+            delete: none(),
+            expire: none(),
+        }
     }
 }
 
@@ -64,12 +73,16 @@ impl Report {
         ratio(pick(peer), pick(own))
     }
 
+    fn against_ahead(figures: &[Figures]) -> Option<f64> {
+        ratio(&Self::peer(figures, "DPDK")?.hit_ahead, &figures.first()?.hit)
+    }
+
     /// Prints figures and ratios.
     pub fn print(&self) {
         for (size, figures) in &self.sizes {
             println!("\n{size} sessions, ns of CPU per operation (median; ± half of the middle half)");
             println!(
-                "{:<46} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7}",
+                "{:<58} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7}",
                 "", "hit", "±%", "miss", "insert", "delete", "expire"
             );
             for one in figures {
@@ -77,12 +90,13 @@ impl Report {
                     [&one.hit, &one.miss, &one.insert, &one.delete, &one.expire].map(|of| cell(median(of)));
                 let spread = cell(spread(&one.hit));
                 println!(
-                    "{:<46} {hit:>7} {spread:>6} {miss:>7} {insert:>7} {delete:>7} {expire:>7}",
+                    "{:<58} {hit:>7} {spread:>6} {miss:>7} {insert:>7} {delete:>7} {expire:>7}",
                     one.name
                 );
             }
             for (what, ratio) in [
                 ("hits as fast as rte_hash, times", Self::against(figures, "DPDK", |one| &one.hit)),
+                ("hits as fast as rte_hash that asks for records ahead, times", Self::against_ahead(figures)),
                 ("misses as fast as rte_hash, times", Self::against(figures, "DPDK", |one| &one.miss)),
                 ("hits, share of the limit", Self::against(figures, "limit", |one| &one.hit)),
             ] {
@@ -102,6 +116,9 @@ impl Report {
         };
         json!({
             "lookup_touch_ratio_vs_rte_hash": each("DPDK", |one| &one.hit),
+            "lookup_touch_ratio_vs_rte_hash_ahead": Value::Object(
+                self.sizes.iter().map(|(size, of)| (size.to_string(), json!(Self::against_ahead(of)))).collect(),
+            ),
             "lookup_miss_ratio_vs_rte_hash": each("DPDK", |one| &one.miss),
             "ratio_vs_memory_limit": each("limit", |one| &one.hit),
             "bytes_per_session": self.bytes_per_session,
@@ -116,6 +133,7 @@ impl Report {
                 .map(|one| {
                     json!({
                         "name": one.name, "hit_ns": median(&one.hit), "hit_spread_percent": spread(&one.hit),
+                        "hit_ahead_ns": median(&one.hit_ahead),
                         "miss_ns": median(&one.miss), "insert_ns": median(&one.insert),
                         "delete_ns": median(&one.delete), "expire_ns": median(&one.expire),
                     })

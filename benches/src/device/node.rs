@@ -5,25 +5,43 @@ use std::process::Command;
 
 use anyhow::Result;
 use samepath_tests::bed::Service;
+use samepath_tests::netns::Namespace;
 use samepath_tests::node::Node;
 use samepath_tests::{artifacts, program};
 
-use crate::rig::{CLUSTER, DEVICE_CORE, EGRESS, INGRESS, Rig};
+use crate::rig::{CLUSTER, DEVICE_CORE, EGRESS, GENERATOR_CORE, INGRESS, NODES, Rig, cluster_address};
 
 /// Idle time of UDP flows and of established TCP flows: no session may end while it is measured.
 const TIMEOUTS: [&str; 3] = ["udp=900", "udp_stream=900", "tcp_unacknowledged=900"];
 
-/// How `samepath run` is called.
+/// How a node of the cluster is run.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
+    number: u8,
+    nodes: u8,
     sessions: u64,
     extra: Vec<String>,
 }
 
 impl NodePlan {
-    /// A node with room for `flows` sessions.
+    /// The device under test, alone, with room for `flows` sessions.
     pub fn new(flows: u64) -> Self {
-        Self { sessions: (flows * 5 / 4).max(65_536), extra: Vec::new() }
+        Self { number: 1, nodes: 1, sessions: (flows * 5 / 4).max(65_536), extra: Vec::new() }
+    }
+
+    /// As one of `nodes` nodes.
+    pub fn in_cluster_of(self, nodes: u8) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// How many nodes the cluster has.
+    pub fn nodes(&self) -> u8 {
+        self.nodes
+    }
+
+    /// For another node of the same cluster.
+    pub fn of_node(&self, number: u8) -> Self {
+        Self { number, ..self.clone() }
     }
 
     /// With more flags.
@@ -32,24 +50,40 @@ impl NodePlan {
         self
     }
 
-    fn arguments(&self, rig: &Rig, socket: &std::path::Path) -> Vec<String> {
-        let mut arguments: Vec<String> = ["--node-id", "1", "--cluster-id", "7001"].map(Into::into).into();
+    /// Core of all its threads.
+    fn core(&self) -> usize {
+        if self.number == 1 { DEVICE_CORE } else { GENERATOR_CORE }
+    }
+
+    fn arguments(&self, rig: &Rig) -> Vec<String> {
+        let mut arguments: Vec<String> = Vec::new();
         let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        flag("--data", format!("inside={INGRESS}"));
-        flag("--data", format!("outside={EGRESS}"));
-        flag("--cluster-link", CLUSTER.into());
-        flag("--cluster-address", "10.9.0.1".into());
+        let (inside, outside, cluster) =
+            if self.number == 1 { (INGRESS, EGRESS, CLUSTER) } else { ("inside", "outside", "cluster") };
+        flag("--node-id", self.number.to_string());
+        flag("--cluster-id", "7001".into());
+        flag("--data", format!("inside={inside}"));
+        flag("--data", format!("outside={outside}"));
+        flag("--cluster-link", cluster.into());
+        flag("--cluster-address", cluster_address(self.number).to_string());
+        for peer in (1..=self.nodes).filter(|&peer| peer != self.number) {
+            flag("--peer", format!("{peer}={}", cluster_address(peer)));
+        }
         flag("--keys", rig.runtime().join("keys").display().to_string());
         flag("--workers", "1".into());
-        flag("--cores", DEVICE_CORE.to_string());
+        flag("--cores", self.core().to_string());
         flag("--sessions-max", self.sessions.to_string());
-        flag("--join-grace-ms", "0".into());
-        flag("--control-socket", socket.display().to_string());
+        flag("--join-grace-ms", "1000".into());
+        flag("--control-socket", self.socket(rig).display().to_string());
         for timeout in TIMEOUTS {
             flag("--timeout", timeout.into());
         }
         arguments.extend(self.extra.iter().cloned());
         arguments
+    }
+
+    fn socket(&self, rig: &Rig) -> PathBuf {
+        rig.runtime().join(format!("n{}.sock", self.number))
     }
 }
 
@@ -69,19 +103,19 @@ pub fn keys(rig: &Rig, nodes: u8) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Starts the node under test and waits until it is ready.
-pub fn start(rig: &Rig, plan: &NodePlan) -> Result<Node> {
-    keys(rig, 3)?;
-    let socket = rig.runtime().join("n1.sock");
-    let mut command = rig.device.command(artifacts::samepath()?);
-    command.arg("run").args(plan.arguments(rig, &socket));
+/// Starts a node in `namespace`, all its threads on its core. It need not be ready.
+pub fn launch(rig: &Rig, namespace: &Namespace, plan: &NodePlan) -> Result<Node> {
+    keys(rig, NODES)?;
+    let mut command = namespace.command("taskset");
+    command.args(["-c", &plan.core().to_string()]).arg(artifacts::samepath()?);
+    command.arg("run").args(plan.arguments(rig));
+    // The bench's own variables (SAMEPATH_BIN) are none of the daemon's.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SAMEPATH_") {
             command.env_remove(name);
         }
     }
-    let service = Service::start(rig.prefix(), rig.logs(), "node1", &mut command)?;
-    let mut node = Node::new(service, &socket)?;
-    node.wait_ready()?;
-    Ok(node)
+    let name = format!("node{}", plan.number);
+    let service = Service::start(rig.prefix(), rig.logs(), &name, &mut command)?;
+    Node::new(service, &plan.socket(rig))
 }

@@ -16,6 +16,10 @@ const TICKS: f64 = 100.0;
 /// More than this share of the device's core used by others spoils a window.
 const FOREIGN: f64 = 0.06;
 
+/// More than this share of the device's core charged to its threads, but not seen as busy by the core, was
+/// taken by the hypervisor without saying so.
+const MISSING: f64 = 0.10;
+
 /// More than this share of both cores taken by the hypervisor spoils a window.
 const STOLEN: f64 = 0.05;
 
@@ -58,7 +62,7 @@ pub struct Window {
 impl Window {
     /// Others disturbed the measurement.
     pub fn is_spoiled(&self) -> bool {
-        self.foreign > FOREIGN || self.stolen > STOLEN
+        self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN
     }
 }
 

@@ -1,10 +1,11 @@
 //! Settings of one interface that `ip` does not know.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use samepath_tests::netns::Namespace;
-use samepath_tests::program;
+use samepath_tests::{program, wait};
 
 /// One interface in a namespace.
 #[derive(Clone, Debug)]
@@ -31,7 +32,10 @@ impl Interface {
 
     /// NAPI in a kernel thread of its own, which can be pinned and whose time can be read; or not.
     pub fn set_threaded(&self, on: bool) -> Result<()> {
-        self.write("threaded", u64::from(on))
+        // A device that was just reconfigured refuses for a moment.
+        wait::until_true("NAPI changes its kind of thread", Duration::from_secs(2), || {
+            self.write("threaded", u64::from(on)).map(|()| true)
+        })
     }
 
     /// The first packet does not wake NAPI at once but within `after_ns`: bursts instead of interrupts.

@@ -3,9 +3,11 @@
 
 mod interface;
 mod machine;
+mod relay;
 mod thread;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -39,14 +41,41 @@ pub const REDIRECTED: &str = "sbred";
 /// The device's cluster link.
 pub const CLUSTER: &str = "sbclu";
 
-/// The switch's end of it.
+/// The switch between the nodes, in the generator's namespace.
+const SWITCH: &str = "sbswitch";
+
+/// The generator's (and switch's) end of the cluster link.
 pub const CLUSTER_PORT: &str = "sbclu1";
+
+/// What the device's cluster link is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClusterLink {
+    /// A veth to the switch: the other nodes take what is sent.
+    Veth,
+    /// An ifb: what the rings send is freed on the device's core, see `relay`.
+    Ifb,
+}
 
 /// The other end of [`REDIRECTED`].
 pub const HOLE: &str = "sbhole";
 
 /// Link address of the next hop on every way out.
 pub const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+
+/// Nodes of a cluster, the device under test among them as number 1.
+pub const NODES: u8 = 3;
+
+/// As large as native XDP on a veth allows with room to spare; a full packet plus tunnel needs 1.6 kB.
+const CLUSTER_MTU: u32 = 3000;
+
+/// A node's address on the cluster link.
+pub fn cluster_address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 9, 0, number)
+}
+
+fn cluster_mac(number: u8) -> [u8; 6] {
+    [2, 0x0c, 0, 0, 0, number]
+}
 
 /// The namespaces, removed when dropped.
 #[derive(Debug)]
@@ -70,7 +99,7 @@ const QUIET: &[(&str, &str)] = &[
 
 impl Rig {
     /// Builds namespaces and links; nothing forwards yet. Needs root and two cores.
-    pub fn new(bench: &str) -> Result<Self> {
+    pub fn new(bench: &str, cluster_link: ClusterLink) -> Result<Self> {
         if std::thread::available_parallelism()?.get() < 2 {
             bail!("the end-to-end benches need two cores: one generates, one is under test");
         }
@@ -92,11 +121,11 @@ impl Rig {
             runtime,
             logs,
         };
-        rig.build()?;
+        rig.build(cluster_link)?;
         Ok(rig)
     }
 
-    fn build(&self) -> Result<()> {
+    fn build(&self, cluster_link: ClusterLink) -> Result<()> {
         for namespace in [&self.generator, &self.device] {
             namespace.sysctl(QUIET)?;
         }
@@ -104,14 +133,13 @@ impl Rig {
         self.generator.ip(&format!(
             "link add {GENERATOR} type veth peer name {INGRESS} netns {device}\n\
              link add {HOLE} type veth peer name {REDIRECTED} netns {device}\n\
-             link add {CLUSTER_PORT} mtu 3000 type veth peer name {CLUSTER} mtu 3000 netns {device}\n\
-             link set {GENERATOR} up\nlink set {HOLE} up\nlink set {CLUSTER_PORT} up\n"
+             link set {GENERATOR} up\nlink set {HOLE} up\n"
         ))?;
+        self.build_cluster_link(cluster_link)?;
         let next_hop = mac_text(NEXT_HOP_MAC);
         self.device.ip(&format!(
             "link add {EGRESS} txqueuelen 0 type ifb\n\
              link set {INGRESS} up\nlink set {REDIRECTED} up\nlink set {EGRESS} up\n\
-             link set {CLUSTER} up\naddr add 10.9.0.1/24 dev {CLUSTER}\n\
              addr add 10.11.0.1/24 dev {INGRESS}\naddr add 10.12.0.1/24 dev {EGRESS}\n\
              neigh add 10.12.0.2 lladdr {next_hop} dev {EGRESS} nud permanent\n\
              route add 10.1.0.0/16 via 10.12.0.2 dev {EGRESS}\n\
@@ -130,6 +158,73 @@ impl Rig {
         let hole = Interface::new(&self.generator, HOLE);
         hole.defer_interrupts(u64::pow(10, 12))?;
         hole.set_gro(true)
+    }
+
+    fn build_cluster_link(&self, kind: ClusterLink) -> Result<()> {
+        let far = match kind {
+            ClusterLink::Veth => CLUSTER,
+            ClusterLink::Ifb => relay::SIDE,
+        };
+        self.generator.ip(&format!(
+            "link add {SWITCH} mtu {CLUSTER_MTU} type bridge mcast_snooping 0\nlink set {SWITCH} up\n\
+             link add {CLUSTER_PORT} mtu {CLUSTER_MTU} type veth peer name {far} mtu {CLUSTER_MTU} netns {}\n\
+             link set {CLUSTER_PORT} master {SWITCH} up\n",
+            self.device.name()
+        ))?;
+        if kind == ClusterLink::Ifb {
+            self.device.ip(&format!(
+                "link add {CLUSTER} mtu {CLUSTER_MTU} txqueuelen 0 type ifb\nlink set {far} up promisc on\n"
+            ))?;
+        }
+        self.device.ip(&format!(
+            "link set {CLUSTER} address {} up\naddr add {}/24 dev {CLUSTER}\n",
+            mac_text(cluster_mac(1)),
+            cluster_address(1)
+        ))?;
+        for number in 2..=NODES {
+            let (address, mac) = (cluster_address(number), mac_text(cluster_mac(number)));
+            self.device.ip(&format!("neigh add {address} lladdr {mac} dev {CLUSTER} nud permanent\n"))?;
+        }
+        if kind == ClusterLink::Ifb {
+            relay::join(self)?;
+        }
+        Interface::new(&self.device, far).without_segmentation()?;
+        Interface::new(&self.generator, CLUSTER_PORT).without_segmentation()
+    }
+
+    /// Makes the namespace of another node: a cluster link into the switch, `inside` towards the
+    /// generator (whose end is `sbin<number>`), `outside` an ifb.
+    pub fn add_node(&self, number: u8) -> Result<Namespace> {
+        let node = Namespace::add(&self.prefix, &format!("n{number}"))?;
+        node.sysctl(QUIET)?;
+        self.generator.ip(&format!(
+            "link add sbclu{number} mtu {CLUSTER_MTU} type veth peer name cluster mtu {CLUSTER_MTU} netns {0}\n\
+             link add sbin{number} type veth peer name inside netns {0}\n\
+             link set sbclu{number} master {SWITCH} up\nlink set sbin{number} up\n",
+            node.name()
+        ))?;
+        let mut lines = format!(
+            "link add outside txqueuelen 0 type ifb\n\
+             link set cluster address {} up\nlink set inside up\nlink set outside up\n\
+             addr add {}/24 dev cluster\naddr add 10.11.{number}.1/24 dev inside\n\
+             addr add 10.12.0.1/24 dev outside\n\
+             neigh add 10.12.0.2 lladdr {} dev outside nud permanent\n\
+             route add 10.1.0.0/16 via 10.12.0.2 dev outside\n\
+             route add 10.2.0.0/16 via 10.12.0.2 dev outside\n",
+            mac_text(cluster_mac(number)),
+            cluster_address(number),
+            mac_text(NEXT_HOP_MAC)
+        );
+        for other in (1..=NODES).filter(|&other| other != number) {
+            let (address, mac) = (cluster_address(other), mac_text(cluster_mac(other)));
+            lines += &format!("neigh add {address} lladdr {mac} dev cluster nud permanent\n");
+        }
+        node.ip(&lines)?;
+        node.sysctl(&[("ipv4/ip_forward", "1")])?;
+        for interface in ["cluster", "inside"] {
+            Interface::new(&node, interface).without_segmentation()?;
+        }
+        Ok(node)
     }
 
     /// Prefix of the namespaces' names, and name of their ledger.

@@ -44,7 +44,7 @@ impl<I: Io> Worker<I> {
         let Some(forward) = self.forward_of(&session, port, direction) else { return };
         // An entry of another flow that is idle must not hold the place for ever, one in use not lose it often.
         let offers = session.packets / FORWARD_AFTER;
-        let displace = offers % FORWARD_DISPLACE == 0;
+        let displace = offers.is_multiple_of(FORWARD_DISPLACE);
         let way = (offers / FORWARD_DISPLACE) as usize;
         match self.shard.forwards.offer(&forward, displace.then_some(way)) {
             Offered::Published => self.counters.forwards_published.add(1),

@@ -1,5 +1,5 @@
 //! The rings a worker receives from and sends to, and their twin of plain memory.
-//! This room holds the only `unsafe` of the crate.
+//! With `memory/` this room holds the only `unsafe` of the crate.
 #![allow(unsafe_code)]
 
 mod channels;

@@ -14,8 +14,8 @@ use crate::session::table::{Name, SessionTable, Slot};
 use crate::wire::plain::Plain;
 
 /// Flows between two stages. Lower: lines are needed before they are there; higher: more are asked for
-/// than a core can wait for (10 to 16 in the first cache level).
-const AHEAD: usize = 12;
+/// than a core can wait for (two per flow in between; 10 to 16 fit the first cache level).
+const AHEAD: usize = 8;
 
 /// No session of the flow.
 const NONE: u32 = u32::MAX;

@@ -63,8 +63,8 @@ pub(super) struct Namer {
     keys: [u64; 8],
 }
 
-/// The first twelve bytes of an IPv4-mapped address, as the upper part of a 128-bit number.
-const MAPPED: u128 = 0xffff;
+/// Bytes 8 to 11 of an IPv4-mapped address, read as little endian; those before are 0.
+const MAPPED: u64 = 0xffff_0000;
 
 impl Namer {
     /// A key drawn at random.
@@ -77,11 +77,13 @@ impl Namer {
     /// The name of a flow.
     #[inline(always)]
     pub(super) fn name(&self, key: &FlowKey) -> Name {
-        let (lo, hi) = (u128::from_be_bytes(key.lo), u128::from_be_bytes(key.hi));
         let rest = u64::from(key.lo_port) | u64::from(key.hi_port) << 16 | u64::from(key.proto_vlans) << 32;
-        let both_mapped = (lo >> 32 ^ MAPPED) | (hi >> 32 ^ MAPPED) == 0;
-        let addresses = if both_mapped && lo <= hi {
-            (lo as u64) << 32 | hi as u64 & 0xffff_ffff
+        let (lo, hi) = (u128::from_le_bytes(key.lo), u128::from_le_bytes(key.hi));
+        let (lower, higher) = (((lo >> 96) as u32).swap_bytes(), ((hi >> 96) as u32).swap_bytes());
+        let prefix = ((lo >> 64) as u64 ^ MAPPED) | ((hi >> 64) as u64 ^ MAPPED);
+        let not_mapped = (lo | hi) as u64 | prefix & 0xffff_ffff;
+        let addresses = if not_mapped == 0 && lower <= higher {
+            u64::from(lower) << 32 | u64::from(higher)
         } else {
             self.digest(lo, hi)
         };
@@ -129,8 +131,11 @@ pub(super) fn key_of(name: Name, addresses: impl FnOnce() -> [u64; 4]) -> FlowKe
         let words = addresses().map(u128::from);
         ((words[0] | words[1] << 64).to_ne_bytes(), (words[2] | words[3] << 64).to_ne_bytes())
     } else {
-        let mapped = |address: u64| (MAPPED << 32 | u128::from(address)).to_be_bytes();
-        (mapped(name.addresses >> 32), mapped(name.addresses & 0xffff_ffff))
+        let mapped = |address: u64| {
+            let last = u64::from((address as u32).swap_bytes());
+            (u128::from(last << 32 | MAPPED) << 64).to_le_bytes()
+        };
+        (mapped(name.addresses >> 32), mapped(name.addresses))
     };
     FlowKey {
         lo,
