@@ -385,6 +385,12 @@ fn stale_entries_are_not_followed() {
         rig.goes_to_the_worker("published late, by the old view", &frame);
         rig.tell(ToWorker::View(Arc::new(rig.view.clone())));
         rig.goes_to_the_worker("the worker has the new view", &frame);
+        // Only with something published in this epoch does the program look at entries at all.
+        let datagram = frame4(&ipv4(17, &UDP));
+        rig.back_up(Record { owner: OTHER, ..udp4() });
+        rig.publish(&datagram);
+        rig.goes_by_xdp("a flow of the new epoch", &datagram);
+        rig.goes_to_the_worker("an entry of the old epoch", &frame);
     });
 }
 
