@@ -18,9 +18,12 @@ TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test 
 END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
+# Benches in namespaces, and what they are told: `make bench-veth ARGS="--reps 1 --flows 1000"`.
+RIGGED := veth asymmetry newflows memory
+ARGS ?=
 
-.PHONY: help build test lint unit end-to-end instructions demo bench-burst bench-micro bench-table bench-veth \
-    clean packages-build packages-test packages-bench
+.PHONY: help build test lint unit end-to-end instructions demo bench bench-build bench-burst bench-micro \
+    bench-table $(RIGGED:%=bench-%) benchmarks-doc clean packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +73,35 @@ bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown:
 	$(CARGO) bench $(WORKSPACE) --bench table --no-run
 	$(AS_ROOT) benches/benches/table/run.sh env SAMEPATH_RTE_HASH=$(abspath $(TARGET))/bench/rte_hash \
 	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
+
+# Builds first and as whoever calls; only the bench itself runs as root.
+bench-build: packages-bench
+	$(BUILD) --release
+	$(CARGO) bench $(WORKSPACE) --no-run $(RIGGED:%=--bench %)
+
+define RUN_BENCH
+	$(AS_ROOT) env SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath PATH="$$PATH" \
+	    $(CARGO) bench $(WORKSPACE) --bench $(@:bench-%=%) -- $(ARGS)
+endef
+
+bench-veth: bench-build ## End to end on one core beside kernel, conntrack, testpmd: target/bench/veth.json
+	$(RUN_BENCH)
+
+bench-asymmetry: bench-build ## What redirected packets cost: target/bench/asymmetry.json
+	$(RUN_BENCH)
+
+bench-newflows: bench-build ## New sessions and backups beside conntrackd: target/bench/newflows.json
+	$(RUN_BENCH)
+
+bench-memory: bench-build ## Bytes per session beside nf_conntrack: target/bench/memory.json
+	$(RUN_BENCH)
+
+# One after the other, whatever -j says.
+bench: ## All of them, in order; about an hour
+	@for bench in table burst $(RIGGED); do $(MAKE) --no-print-directory bench-$$bench; done
+
+benchmarks-doc: ## Tables and plots of docs/benchmarks.md from target/bench
+	$(CARGO) bench $(WORKSPACE) --bench document
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -30,6 +30,9 @@ valgrind:valgrind
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev
+dpdk-dev:dpdk-testpmd
+conntrack:conntrack
+conntrackd:conntrackd
 "
 
 # Programs of the administrator are often not in an ordinary user's path.

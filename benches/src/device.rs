@@ -122,7 +122,7 @@ impl Peer {
     }
 
     /// How its node is run, if it is samepath.
-    fn plan(self, flows: u64) -> Option<NodePlan> {
+    pub fn plan(self, flows: u64) -> Option<NodePlan> {
         let plan = NodePlan::new(flows);
         match self {
             Peer::SamepathAlone | Peer::SamepathSplit => Some(plan),

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use samepath_tests::artifacts;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::rig::TOPOLOGY;
 pub use plot::Bar;
 pub use summary::Summary;
 pub use table::Table;
@@ -31,6 +33,20 @@ pub struct Report {
     pub metrics: BTreeMap<String, serde_json::Value>,
     /// Everything measured, one entry per repetition and device.
     pub measurements: Vec<serde_json::Value>,
+    /// Figures that metrics are made of, one value per repetition.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, Vec<f64>>,
+    /// What each figure should be, and whether it is.
+    goals: BTreeMap<String, Verdict>,
+    /// Tables as they were printed.
+    tables: Vec<Table>,
+}
+
+/// A goal and whether it was met.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    goal: String,
+    met: bool,
 }
 
 /// The machine a bench ran on.
@@ -54,8 +70,9 @@ impl Machine {
 }
 
 impl Report {
-    /// An empty report of `bench`.
+    /// An empty report of `bench`; prints what is measured where.
     pub fn new(bench: &str) -> Result<Self> {
+        println!("{TOPOLOGY}");
         Ok(Self {
             schema: 1,
             bench: bench.to_owned(),
@@ -63,7 +80,31 @@ impl Report {
             arguments: std::env::args().skip(1).collect(),
             metrics: BTreeMap::new(),
             measurements: Vec::new(),
+            figures: BTreeMap::new(),
+            goals: BTreeMap::new(),
+            tables: Vec::new(),
         })
+    }
+
+    /// What the last report of `bench` holds under `field`, for a bench that goes on where the last call ended.
+    /// A bench that was never run has nothing.
+    pub fn earlier<T: DeserializeOwned + Default>(bench: &str, field: &str) -> Result<T> {
+        let path = artifacts::target()?.join("bench").join(format!("{bench}.json"));
+        if !path.exists() {
+            return Ok(T::default());
+        }
+        let mut report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        let wrong = || format!("`{field}` of {} is no use: begin anew without --keep", path.display());
+        match report[field].take() {
+            serde_json::Value::Null => Ok(T::default()),
+            kept => serde_json::from_value(kept).with_context(wrong),
+        }
+    }
+
+    /// Prints a table and keeps it for the document.
+    pub fn table(&mut self, table: Table) {
+        println!("\n{table}");
+        self.tables.push(table);
     }
 
     /// Enters a figure: its median, and how far repetitions were apart.
@@ -90,21 +131,20 @@ impl Report {
 
     /// Draws `target/bench/NAME[-PART].svg`.
     pub fn plot(&self, part: &str, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
-        if bars.is_empty() {
-            return Ok(());
-        }
-        let folder = artifacts::target()?.join("bench");
-        fs::create_dir_all(&folder)?;
         let name = if part.is_empty() { self.bench.clone() } else { format!("{}-{part}", self.bench) };
-        plot::bars(&folder.join(format!("{name}.svg")), title, unit, bars)
+        chart(&name, title, unit, bars)
     }
 
     /// The figures with goals, as a table: losing ones like winning ones.
-    pub fn print_metrics(&self, goals: &[(&str, Goal)]) {
+    pub fn print_metrics(&mut self, goals: &[(&str, Goal)]) {
         let mut table = Table::new(&["metric", "value", "lowest", "highest", "goal", ""]);
         for (name, value) in &self.metrics {
             let summary: Summary = serde_json::from_value(value.clone()).unwrap_or_default();
             let goal = goals.iter().find(|(goal, _)| goal == name).map(|(_, goal)| goal);
+            if let Some(goal) = goal {
+                let verdict = Verdict { goal: goal.text(), met: goal.is_met(summary.median) };
+                self.goals.insert(name.clone(), verdict);
+            }
             table.row([
                 name.clone(),
                 format!("{:.3}", summary.median),
@@ -119,6 +159,16 @@ impl Report {
     }
 }
 
+/// Draws `target/bench/NAME.svg`; no bars, no file.
+pub fn chart(name: &str, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
+    if bars.is_empty() {
+        return Ok(());
+    }
+    let folder = artifacts::target()?.join("bench");
+    fs::create_dir_all(&folder)?;
+    plot::bars(&folder.join(format!("{name}.svg")), title, unit, bars)
+}
+
 /// What a figure should be.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
@@ -129,14 +179,16 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn is_met(&self, value: f64) -> bool {
+    /// Whether `value` is on the right side.
+    pub fn is_met(&self, value: f64) -> bool {
         match *self {
             Goal::AtLeast(limit) => value >= limit,
             Goal::AtMost(limit) => value <= limit,
         }
     }
 
-    fn text(&self) -> String {
+    /// As it is written in tables.
+    pub fn text(&self) -> String {
         match self {
             Goal::AtLeast(limit) => format!("≥ {limit}"),
             Goal::AtMost(limit) => format!("≤ {limit}"),
