@@ -15,16 +15,16 @@ BUILD := $(CARGO) build $(WORKSPACE) --bins --test bed
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
 HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
-BENCH := SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath \
-    $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) bench $(WORKSPACE)
 # The simulation needs no namespaces: it is a unit test of everything.
 END_TO_END := $(filter-out simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 INTEGRATION := simulation $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
+# Benches in namespaces, and what they are told: `make bench-veth ARGS="--reps 1 --flows 1000"`.
+RIGGED := veth asymmetry newflows memory failover
+ARGS ?=
 
-.PHONY: help build test lint unit end-to-end instructions simulate demo bench bench-burst bench-micro bench-table \
-    bench-veth bench-asymmetry bench-newflows bench-memory bench-failover bench-binaries benchmarks-page clean \
-    packages-build packages-test packages-bench
+.PHONY: help build test lint unit end-to-end instructions simulate demo bench bench-build bench-burst bench-micro \
+    bench-table $(RIGGED:%=bench-%) benchmarks-doc clean packages-build packages-test packages-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,29 +81,37 @@ bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown:
 	$(AS_ROOT) benches/benches/table/run.sh env SAMEPATH_RTE_HASH=$(abspath $(TARGET))/bench/rte_hash \
 	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
 
-bench: bench-table bench-burst bench-veth bench-asymmetry bench-newflows bench-memory bench-failover ## All benchmarks, some two hours: target/bench/*.json and *.svg
+# Builds first and as whoever calls; only the bench itself runs as root.
+bench-build: packages-bench packages-test
+	$(BUILD) --release
+	$(CARGO) bench $(WORKSPACE) --no-run $(RIGGED:%=--bench %)
 
-# These run the daemon as it is shipped, with the interfaces, threads and peers they measure, in namespaces.
-bench-binaries: packages-bench packages-test
-	$(CARGO) build $(WORKSPACE) --release --bins
+define RUN_BENCH
+	$(AS_ROOT) env SAMEPATH_BIN=$(abspath $(TARGET))/release/samepath PATH="$$PATH" \
+	    $(CARGO) bench $(WORKSPACE) --bench $(@:bench-%=%) -- $(ARGS)
+endef
 
-bench-veth: bench-binaries ## One core, end to end over veth: beside bare AF_XDP, the kernel, conntrack, VXLAN, testpmd, XDP
-	$(BENCH) --bench veth -- $(ARGS)
+bench-veth: bench-build ## End to end on one core beside kernel, conntrack, testpmd: target/bench/veth.json
+	$(RUN_BENCH)
 
-bench-asymmetry: bench-binaries ## What aggregation costs: nothing where symmetric, a redirected packet at its Owner and forwarder
-	$(BENCH) --bench asymmetry -- $(ARGS)
+bench-asymmetry: bench-build ## What redirected packets cost: target/bench/asymmetry.json
+	$(RUN_BENCH)
 
-bench-newflows: bench-binaries ## New sessions, backups, lag, takeover: beside nf_conntrack and conntrackd
-	$(BENCH) --bench newflows -- $(ARGS)
+bench-newflows: bench-build ## New sessions and backups beside conntrackd: target/bench/newflows.json
+	$(RUN_BENCH)
 
-bench-memory: bench-binaries ## Resident bytes per session beside nf_conntrack
-	$(BENCH) --bench memory -- $(ARGS)
+bench-memory: bench-build ## Bytes per session beside nf_conntrack: target/bench/memory.json
+	$(RUN_BENCH)
 
-bench-failover: bench-binaries ## What connections notice when nodes die, sleep, are cut off, restart, leave
-	$(BENCH) --bench failover -- $(ARGS)
+bench-failover: bench-build ## What connections notice when nodes die, sleep, are cut off, restart, leave
+	$(RUN_BENCH)
 
-benchmarks-page: ## Fill docs/benchmarks.md with what the benches last wrote
-	$(CARGO) run --release --package samepath-benches --bin benchmarks-page
+# One after the other, whatever -j says.
+bench: ## All of them, in order; some two hours
+	@for bench in table burst $(RIGGED); do $(MAKE) --no-print-directory bench-$$bench; done
+
+benchmarks-doc: ## Tables and plots of docs/benchmarks.md from target/bench
+	$(CARGO) bench $(WORKSPACE) --bench document
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -31,7 +31,7 @@ etcd-server:etcd
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev
-dpdk:dpdk-testpmd
+dpdk-dev:dpdk-testpmd
 conntrack:conntrack
 conntrackd:conntrackd
 "

@@ -1,6 +1,8 @@
 //! What aggregation costs: nothing where traffic is symmetric, and what a redirected packet costs the node
 //! it arrives at and its Owner. Topology and method: `benches/README.md`.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 use samepath_benches::device::{Cluster, Device, NodePlan, Peer, Traffic};
@@ -9,7 +11,7 @@ use samepath_benches::measure::{Search, Window};
 use samepath_benches::recorder;
 use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
 use samepath_benches::rig::{Links, NODES, Rig};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the bench is called.
 #[derive(Parser, Debug)]
@@ -26,6 +28,12 @@ struct Arguments {
     /// Parts of the round: owner, worker, xdp.
     #[arg(long, value_delimiter = ',', default_value = "owner,worker,xdp")]
     parts: Vec<String>,
+    /// Go on where the last call ended: its measurements count too.
+    #[arg(long)]
+    keep: bool,
+    /// Number of the first repetition; ratios are made within one, so calls with other parts share it.
+    #[arg(long, default_value_t = 0)]
+    first: u32,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -40,7 +48,7 @@ const GOALS: &[(&str, Goal)] = &[
 ];
 
 /// One role of the node under test.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Role {
     /// Owner of everything that arrives, aggregation off on all nodes.
@@ -97,7 +105,7 @@ impl Role {
 }
 
 /// One role, one repetition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Measurement {
     role: Role,
     repetition: u32,
@@ -114,8 +122,10 @@ struct Bench {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut bench = Bench { search: Search::new(arguments.window), arguments, measured: Vec::new() };
-    for repetition in 0..bench.arguments.reps {
+    let measured = if arguments.keep { Report::earlier("asymmetry", "measurements")? } else { Vec::new() };
+    let report = Report::new("asymmetry")?;
+    let mut bench = Bench { search: Search::new(arguments.window), arguments, measured };
+    for repetition in bench.repetitions() {
         for part in bench.arguments.parts.clone() {
             match part.as_str() {
                 "owner" => bench.owner(repetition)?,
@@ -125,10 +135,14 @@ fn main() -> Result<()> {
             }
         }
     }
-    bench.finish()
+    bench.finish(report)
 }
 
 impl Bench {
+    fn repetitions(&self) -> Range<u32> {
+        self.arguments.first..self.arguments.first + self.arguments.reps
+    }
+
     fn plan(&self) -> NodePlan {
         NodePlan::new(2 * self.arguments.flows).in_cluster_of(NODES)
     }
@@ -223,12 +237,11 @@ impl Bench {
         device.stop(&rig)
     }
 
-    fn finish(&self) -> Result<()> {
-        let mut report = Report::new("asymmetry")?;
+    fn finish(&self, mut report: Report) -> Result<()> {
         for measurement in &self.measured {
             report.measurement(measurement)?;
         }
-        let bars = self.print_medians();
+        let bars = self.print_medians(&mut report);
         report.plot("", "CPU time per packet of one node, by role", "ns per packet", &bars)?;
         let rate = |window: &Window| window.forwarded;
         let cost = |window: &Window| window.ns_per_packet;
@@ -260,11 +273,12 @@ impl Bench {
             let found = clean.find(|one| one.role == role && one.repetition == repetition);
             found.map(|measurement| read(&measurement.window))
         };
-        Summary::of((0..self.arguments.reps).filter_map(|r| Some(find(one, r)? / find(other, r)?)))
+        let last = self.measured.iter().map(|one| one.repetition).max()?;
+        Summary::of((0..=last).filter_map(|r| Some(find(one, r)? / find(other, r)?)))
     }
 
     /// The table of medians; costs as bars.
-    fn print_medians(&self) -> Vec<Bar> {
+    fn print_medians(&self, report: &mut Report) -> Vec<Bar> {
         let mut bars = Vec::new();
         let mut table = Table::new(&["role", "Mpps", "ns/packet", "spread %", "spoiled"]);
         for role in Role::ALL {
@@ -285,7 +299,7 @@ impl Bench {
                 spoiled.len().to_string(),
             ]);
         }
-        println!("\n{table}");
+        report.table(table);
         bars
     }
 }

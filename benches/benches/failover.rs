@@ -73,7 +73,7 @@ fn main() -> Result<()> {
         harm: Duration::from_secs_f64(arguments.harm),
         ..Traffic::default()
     };
-    let mut report = Report::new("failover")?;
+    let mut report = Report::in_bed("failover")?;
     let mut outcomes: BTreeMap<&str, Outcome> = BTreeMap::new();
     for repetition in 0..arguments.reps {
         // A bed of its own for each round: a case must not live on what the one before left.
@@ -147,7 +147,7 @@ fn finish(mut report: Report, outcomes: &BTreeMap<&str, Outcome>) -> Result<()> 
             println!("{case}: {:?}", outcome.errors);
         }
     }
-    println!("\n{table}");
+    report.table(table);
     let goals: Vec<(&str, Goal)> = goals.iter().map(|(name, goal)| (name.as_str(), *goal)).collect();
     report.print_metrics(&goals);
     report.plot("", "Longest silence of a UDP flow, by case", "ms", &bars)?;

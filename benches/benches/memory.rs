@@ -44,7 +44,7 @@ fn main() -> Result<()> {
             report.measurement(json!({"device": name, "sessions": sessions, "bytes": bytes}))?;
         }
     }
-    println!("\n{table}");
+    report.table(table);
     report.print_metrics(GOALS);
     report.write().map(drop)
 }

@@ -11,7 +11,7 @@ use samepath_benches::generator::Stream;
 use samepath_benches::measure::{Search, Window};
 use samepath_benches::report::{Bar, Goal, Report, Summary, Table};
 use samepath_benches::rig::{Links, Rig, Setting};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the bench is called.
 #[derive(Parser, Debug)]
@@ -31,6 +31,15 @@ struct Arguments {
     /// What the flows are: udp or tcp.
     #[arg(long, value_parser = traffic, default_value = "udp")]
     traffic: Traffic,
+    /// Go on where the last call ended: its measurements count too.
+    #[arg(long)]
+    keep: bool,
+    /// Number of the first repetition; ratios are made within one, so calls with other devices share it.
+    #[arg(long, default_value_t = 0)]
+    first: u32,
+    /// A flag more for the node under test and the others, as `--node-flag=--batch=16`.
+    #[arg(long)]
+    node_flag: Vec<String>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -69,11 +78,11 @@ const GOALS: &[(&str, Goal)] = &[
 ];
 
 /// One device, one number of flows, one repetition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Measurement {
-    peer: &'static str,
+    peer: String,
     flows: u64,
-    traffic: &'static str,
+    traffic: String,
     repetition: u32,
     #[serde(flatten)]
     window: Window,
@@ -87,22 +96,23 @@ fn main() -> Result<()> {
     let _settings = machine_settings(&arguments)?;
     let rig = Rig::new("veth", Links::Freed)?;
     let mut search = Search::new(arguments.window);
-    let mut measured = Vec::new();
-    for repetition in 0..arguments.reps {
+    let mut measured = if arguments.keep { Report::earlier("veth", "measurements")? } else { Vec::new() };
+    let report = Report::new("veth")?;
+    for repetition in arguments.first..arguments.first + arguments.reps {
         for &flows in &arguments.flows {
             for &peer in &arguments.peers {
                 if !is_worth_it(peer, flows, &arguments.flows) {
                     continue;
                 }
-                let window = one(&rig, &mut search, peer, flows, arguments.traffic)?;
+                let window = one(&rig, &mut search, peer, flows, &arguments)?;
                 println!("{}", line(peer, flows, &window));
-                let traffic = arguments.traffic.name();
-                measured.push(Measurement { peer: peer.name(), flows, traffic, repetition, window });
+                let (peer, traffic) = (peer.name().to_owned(), arguments.traffic.name().to_owned());
+                measured.push(Measurement { peer, flows, traffic, repetition, window });
             }
         }
     }
     drop(rig);
-    finish(&measured)
+    finish(report, &measured)
 }
 
 /// Without sessions the number of flows makes no difference: once per round is enough. So it is for tunnels,
@@ -129,10 +139,16 @@ fn machine_settings(arguments: &Arguments) -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
-fn one(rig: &Rig, search: &mut Search, peer: Peer, flows: u64, traffic: Traffic) -> Result<Window> {
-    let device = Device::start(rig, peer, flows)?;
-    device.open_flows(rig, traffic, flows)?;
-    let stream = Stream::steady(traffic.steady(), flows, &rig.into_ingress()?);
+fn one(rig: &Rig, search: &mut Search, peer: Peer, flows: u64, arguments: &Arguments) -> Result<Window> {
+    let device = match peer.plan(flows) {
+        Some(plan) => {
+            let flags: Vec<&str> = arguments.node_flag.iter().map(String::as_str).collect();
+            Device::start_node(rig, peer, &plan.with(&flags))?
+        }
+        None => Device::start(rig, peer, flows)?,
+    };
+    device.open_flows(rig, arguments.traffic, flows)?;
+    let stream = Stream::steady(arguments.traffic.steady(), flows, &rig.into_ingress()?);
     let window = search.peak(rig, &device, &format!("{peer}@{flows}"), &stream)?;
     device.stop(rig)?;
     Ok(window)
@@ -153,18 +169,22 @@ fn line(peer: Peer, flows: u64, window: &Window) -> String {
     )
 }
 
-fn finish(measured: &[Measurement]) -> Result<()> {
-    let mut report = Report::new("veth")?;
+fn finish(mut report: Report, measured: &[Measurement]) -> Result<()> {
     for measurement in measured {
         report.measurement(measurement)?;
     }
-    let bars = print_medians(measured);
+    let bars = print_medians(&mut report, measured);
     report.plot("", "Forwarding on one core, 60-byte packets", "million packets per second", &bars)?;
+    let (udp, tcp) = (Traffic::Udp.name(), Traffic::Tcp.name());
     for (flows, label) in [(1_000, "1k"), (100_000, "100k"), (1_000_000, "1m")] {
         for (other, name) in [(Peer::Bare, "bare"), (Peer::Conntrack, "conntrack"), (Peer::Kernel, "kernel")]
         {
-            if let Some(summary) = ratio(measured, (Peer::Samepath, flows), (other, flows)) {
+            let pair = [(Peer::Samepath, flows), (other, flows)];
+            if let Some(summary) = ratio(measured, udp, pair) {
                 report.metric(&format!("ratio_vs_{name}/{label}"), &summary);
+            }
+            if let Some(summary) = ratio(measured, tcp, pair) {
+                report.metric(&format!("ratio_vs_{name}/{label}/tcp"), &summary);
             }
         }
     }
@@ -175,7 +195,7 @@ fn finish(measured: &[Measurement]) -> Result<()> {
         ("testpmd_split", Peer::SamepathSplit, Peer::TestpmdSplit, 1_000),
     ];
     for (name, ours, theirs, flows) in pairs {
-        if let Some(summary) = ratio(measured, (ours, flows), (theirs, flows)) {
+        if let Some(summary) = ratio(measured, udp, [(ours, flows), (theirs, flows)]) {
             report.metric(&format!("ratio_vs_{name}"), &summary);
         }
     }
@@ -183,12 +203,13 @@ fn finish(measured: &[Measurement]) -> Result<()> {
     report.write().map(drop)
 }
 
-/// Rates of two devices within one repetition, divided; spoiled windows do not count. A device without sessions was measured once per
-/// repetition, whatever the number of flows.
-fn ratio(measured: &[Measurement], ours: (Peer, u64), theirs: (Peer, u64)) -> Option<Summary> {
+/// Rates of two devices within one repetition, divided; spoiled windows do not count. A device without
+/// sessions was measured once per repetition, whatever the number of flows.
+fn ratio(measured: &[Measurement], traffic: &str, [ours, theirs]: [(Peer, u64); 2]) -> Option<Summary> {
     let find = |(peer, flows): (Peer, u64), repetition: u32| {
         measured.iter().filter(|one| !one.window.is_spoiled()).find(|one| {
             one.repetition == repetition
+                && one.traffic == traffic
                 && one.peer == peer.name()
                 && (one.flows == flows || !peer.keeps_sessions())
         })
@@ -200,14 +221,14 @@ fn ratio(measured: &[Measurement], ours: (Peer, u64), theirs: (Peer, u64)) -> Op
 }
 
 /// The table of medians; the same as bars.
-fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
+fn print_medians(report: &mut Report, measured: &[Measurement]) -> Vec<Bar> {
     let mut bars = Vec::new();
-    let mut groups: BTreeMap<(u64, &str), Vec<&Measurement>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, u64, &str), Vec<&Measurement>> = BTreeMap::new();
     for one in measured {
-        groups.entry((one.flows, one.peer)).or_default().push(one);
+        groups.entry((&one.traffic, one.flows, &one.peer)).or_default().push(one);
     }
-    let mut table = Table::new(&["device", "flows", "Mpps", "spread %", "ns/packet", "spread %", "spoiled"]);
-    for ((flows, peer), group) in groups {
+    let mut table = Table::new(&["device", "packets", "flows", "Mpps", "±%", "ns/packet", "±%", "spoiled"]);
+    for ((traffic, flows, peer), group) in groups {
         let clean = || group.iter().filter(|one| !one.window.is_spoiled());
         let of = |read: fn(&Window) -> f64| Summary::of(clean().map(|one| read(&one.window)));
         let (Some(rate), Some(cost)) =
@@ -216,10 +237,11 @@ fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
             continue;
         };
         let has_flows = Peer::from_str(peer).is_ok_and(Peer::keeps_sessions);
-        let label = if has_flows { format!("{peer}, {flows} flows") } else { peer.to_owned() };
+        let label = if has_flows { format!("{peer}, {flows} {traffic} flows") } else { peer.to_owned() };
         bars.push(Bar { label, group: usize::from(!peer.starts_with("samepath")), summary: rate.clone() });
         table.row([
             peer.to_owned(),
+            traffic.to_owned(),
             flows.to_string(),
             format!("{:.3}", rate.median),
             format!("{:.0}", rate.spread_percent()),
@@ -228,6 +250,6 @@ fn print_medians(measured: &[Measurement]) -> Vec<Bar> {
             (group.len() - rate.repetitions).to_string(),
         ]);
     }
-    println!("\n{table}");
+    report.table(table);
     bars
 }

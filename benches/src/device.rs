@@ -122,7 +122,7 @@ impl Peer {
     }
 
     /// How its node is run, if it is samepath.
-    fn plan(self, flows: u64) -> Option<NodePlan> {
+    pub fn plan(self, flows: u64) -> Option<NodePlan> {
         let plan = NodePlan::new(flows);
         match self {
             Peer::SamepathAlone | Peer::SamepathSplit => Some(plan),
@@ -347,8 +347,7 @@ fn open(
     count: impl Fn() -> Result<u64>,
 ) -> Result<()> {
     let before = count()?;
-    let mut rate = OPENING_RATE;
-    let mut opened = 0;
+    let (mut rate, mut opened) = (OPENING_RATE, 0);
     for _ in 0..OPENING_ATTEMPTS {
         for (kind, reverse) in traffic.opening() {
             let stream = Stream::once(kind, reverse, flows, rate, way).from_flow(first_flow).gently();

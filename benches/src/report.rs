@@ -11,53 +11,42 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use samepath_tests::artifacts;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
 
+use crate::rig::TOPOLOGY;
 pub use plot::Bar;
 pub use summary::Summary;
 pub use table::Table;
 
-/// `target/bench/NAME.json`:
-///
-/// ```text
-/// { "schema": 2, "bench": …, "machine": …, "arguments": …,
-///   "metrics": { "ratio_vs_bare": { "1k": 0.93 } },                            medians, nested by `/`
-///   "spread":  { "ratio_vs_bare": { "1k": { "lowest": …, "highest": …, "repetitions": … } } },
-///   "goals":   { "ratio_vs_bare": { "1k": { "goal": "≥ 0.92", "met": true } } },
-///   "measurements": [ … ] }
-/// ```
-#[derive(Debug)]
+/// `target/bench/NAME.json`.
+#[derive(Debug, Serialize)]
 pub struct Report {
+    /// Version of this document's shape.
+    schema: u32,
+    /// The bench.
     bench: String,
+    /// What it ran on.
     machine: Machine,
+    /// How it was called.
     arguments: Vec<String>,
     /// The figures that goals are written for.
-    pub metrics: BTreeMap<String, Summary>,
-    goals: BTreeMap<String, Value>,
+    pub metrics: BTreeMap<String, serde_json::Value>,
     /// Everything measured, one entry per repetition and device.
-    pub measurements: Vec<Value>,
+    pub measurements: Vec<serde_json::Value>,
+    /// Figures that metrics are made of, one value per repetition.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, Vec<f64>>,
+    /// What each figure should be, and whether it is.
+    goals: BTreeMap<String, Verdict>,
+    /// Tables as they were printed.
+    tables: Vec<Table>,
 }
 
-/// Version of the document's shape.
-const SCHEMA: u32 = 2;
-
-/// `{"a/b": 1}` as `{"a": {"b": 1}}`.
-pub fn nested(flat: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let mut root = Map::new();
-    for (path, value) in flat {
-        let mut place = &mut root;
-        let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
-            let inner = place.entry(folder).or_insert_with(|| Value::Object(Map::new()));
-            // A figure that is a folder too gets its own value under an empty name.
-            if !inner.is_object() {
-                *inner = json!({ "": inner.take() });
-            }
-            place = inner.as_object_mut().expect("made an object just now");
-        }
-        place.insert(name.to_owned(), value);
-    }
-    Value::Object(root)
+/// A goal and whether it was met.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    goal: String,
+    met: bool,
 }
 
 /// The machine a bench ran on.
@@ -81,21 +70,51 @@ impl Machine {
 }
 
 impl Report {
-    /// An empty report of `bench`.
+    /// An empty report of `bench`; prints what is measured where.
     pub fn new(bench: &str) -> Result<Self> {
+        println!("{TOPOLOGY}");
+        Self::in_bed(bench)
+    }
+
+    /// An empty report of a bench in the bed of the end-to-end tests, which `tests/README.md` draws.
+    pub fn in_bed(bench: &str) -> Result<Self> {
         Ok(Self {
+            schema: 1,
             bench: bench.to_owned(),
             machine: Machine::this()?,
             arguments: std::env::args().skip(1).collect(),
             metrics: BTreeMap::new(),
-            goals: BTreeMap::new(),
             measurements: Vec::new(),
+            figures: BTreeMap::new(),
+            goals: BTreeMap::new(),
+            tables: Vec::new(),
         })
+    }
+
+    /// What the last report of `bench` holds under `field`, for a bench that goes on where the last call ended.
+    /// A bench that was never run has nothing.
+    pub fn earlier<T: DeserializeOwned + Default>(bench: &str, field: &str) -> Result<T> {
+        let path = artifacts::target()?.join("bench").join(format!("{bench}.json"));
+        if !path.exists() {
+            return Ok(T::default());
+        }
+        let mut report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        let wrong = || format!("`{field}` of {} is no use: begin anew without --keep", path.display());
+        match report[field].take() {
+            serde_json::Value::Null => Ok(T::default()),
+            kept => serde_json::from_value(kept).with_context(wrong),
+        }
+    }
+
+    /// Prints a table and keeps it for the document.
+    pub fn table(&mut self, table: Table) {
+        println!("\n{table}");
+        self.tables.push(table);
     }
 
     /// Enters a figure: its median, and how far repetitions were apart.
     pub fn metric(&mut self, name: &str, summary: &Summary) {
-        self.metrics.insert(name.to_owned(), summary.clone());
+        self.metrics.insert(name.to_owned(), serde_json::json!(summary));
     }
 
     /// Enters one measurement.
@@ -109,49 +128,27 @@ impl Report {
         let folder = artifacts::target()?.join("bench");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}.json", self.bench));
-        let text = serde_json::to_string_pretty(&self.document())?;
+        let text = serde_json::to_string_pretty(self)?;
         fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("\nwritten: {}", path.display());
         Ok(path)
     }
 
-    fn document(&self) -> Value {
-        let each = |of: fn(&Summary) -> Value| {
-            nested(self.metrics.iter().map(|(name, summary)| (name.clone(), of(summary))))
-        };
-        json!({
-            "schema": SCHEMA,
-            "bench": self.bench,
-            "machine": self.machine,
-            "arguments": self.arguments,
-            "metrics": each(|summary| json!(summary.median)),
-            "spread": each(|summary| json!({
-                "lowest": summary.lowest, "highest": summary.highest, "repetitions": summary.repetitions
-            })),
-            "goals": nested(self.goals.clone()),
-            "measurements": self.measurements,
-        })
-    }
-
     /// Draws `target/bench/NAME[-PART].svg`.
     pub fn plot(&self, part: &str, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
-        if bars.is_empty() {
-            return Ok(());
-        }
-        let folder = artifacts::target()?.join("bench");
-        fs::create_dir_all(&folder)?;
         let name = if part.is_empty() { self.bench.clone() } else { format!("{}-{part}", self.bench) };
-        plot::bars(&folder.join(format!("{name}.svg")), title, unit, bars)
+        chart(&name, title, unit, bars)
     }
 
     /// The figures with goals, as a table: losing ones like winning ones.
     pub fn print_metrics(&mut self, goals: &[(&str, Goal)]) {
         let mut table = Table::new(&["metric", "value", "lowest", "highest", "goal", ""]);
-        for (name, summary) in &self.metrics {
+        for (name, value) in &self.metrics {
+            let summary: Summary = serde_json::from_value(value.clone()).unwrap_or_default();
             let goal = goals.iter().find(|(goal, _)| goal == name).map(|(_, goal)| goal);
             if let Some(goal) = goal {
-                let stated = json!({ "goal": goal.text(), "met": goal.is_met(summary.median) });
-                self.goals.insert(name.clone(), stated);
+                let verdict = Verdict { goal: goal.text(), met: goal.is_met(summary.median) };
+                self.goals.insert(name.clone(), verdict);
             }
             table.row([
                 name.clone(),
@@ -167,6 +164,16 @@ impl Report {
     }
 }
 
+/// Draws `target/bench/NAME.svg`; no bars, no file.
+pub fn chart(name: &str, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
+    if bars.is_empty() {
+        return Ok(());
+    }
+    let folder = artifacts::target()?.join("bench");
+    fs::create_dir_all(&folder)?;
+    plot::bars(&folder.join(format!("{name}.svg")), title, unit, bars)
+}
+
 /// What a figure should be.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
@@ -177,14 +184,16 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn is_met(&self, value: f64) -> bool {
+    /// Whether `value` is on the right side.
+    pub fn is_met(&self, value: f64) -> bool {
         match *self {
             Goal::AtLeast(limit) => value >= limit,
             Goal::AtMost(limit) => value <= limit,
         }
     }
 
-    fn text(&self) -> String {
+    /// As it is written in tables.
+    pub fn text(&self) -> String {
         match self {
             Goal::AtLeast(limit) => format!("≥ {limit}"),
             Goal::AtMost(limit) => format!("≤ {limit}"),
@@ -194,15 +203,7 @@ impl Goal {
 
 #[cfg(test)]
 mod tests {
-    use super::{Goal, nested};
-    use serde_json::json;
-
-    #[test]
-    fn figures_are_found_by_path() {
-        let flat = [("a/b", 1), ("a/c/d", 2), ("e", 3), ("e/f", 4)]
-            .map(|(name, value)| (name.to_owned(), json!(value)));
-        assert_eq!(nested(flat), json!({"a": {"b": 1, "c": {"d": 2}}, "e": {"": 3, "f": 4}}));
-    }
+    use super::Goal;
 
     #[test]
     fn a_goal_is_met_on_its_own_side() {

@@ -94,9 +94,15 @@ static __always_inline int read_entry(const struct packet *packet, __u32 index, 
 static __always_inline int find_entry(const struct packet *packet, __u32 open, struct sp_forward *found)
 {
 	__u32 bucket = packet->layout.flow_hash >> SP_FORWARD_BUCKET_SHIFT;
-	__u32 first = SP_FORWARD_FIRST + bucket * SP_FORWARD_WAYS;
+	__u32 first = SP_FORWARD_FIRST + bucket * SP_FORWARD_WAYS, index = SP_FORWARD_HINTS + bucket / 8;
+	const volatile struct sp_forward_hints *hints = bpf_map_lookup_elem(&forwards, &index);
+	const volatile __u32 *flow_hash;
 
-	return read_entry(packet, first, open, found) || read_entry(packet, first + 1, open, found);
+	if (!hints)
+		return 0;
+	flow_hash = hints->flow_hash[bucket & 7];
+	return (flow_hash[0] == packet->layout.flow_hash && read_entry(packet, first, open, found)) ||
+	       (flow_hash[1] == packet->layout.flow_hash && read_entry(packet, first + 1, open, found));
 }
 
 /* The one's complement of the sum of the ten words of an IPv4 header (RFC 791). */

@@ -14,7 +14,8 @@
 #define SP_FORWARD_BUCKETS 32768 /* of the map `forwards`, a power of two */
 #define SP_FORWARD_BUCKET_SHIFT 17 /* a bucket's number is the flow hash shifted by this */
 #define SP_FORWARD_WAYS 2    /* entries of a bucket: 128 bytes, which the processor fetches together */
-#define SP_FORWARD_FIRST 2   /* entries in front of the first bucket: the gate, and one to keep pairs aligned */
+#define SP_FORWARD_HINTS 2   /* elements in front of the hints: the gate, and one to keep pairs aligned */
+#define SP_FORWARD_FIRST 4098 /* elements in front of the first bucket: those and the hints, eight buckets in one */
 #define SP_FORWARD_HEADERS 102 /* bytes of outer headers, the larger (IPv6) case */
 #define SP_MAX_EXTENSIONS 8  /* IPv6 extension headers walked; the data plane has the same number */
 
@@ -81,6 +82,13 @@ struct sp_forward_gate {
 	__u32 rest[13];
 };
 _Static_assert(sizeof(struct sp_forward_gate) == 64, "an element of `forwards`");
+
+/* The elements from SP_FORWARD_HINTS on: the flow hashes of a bucket's entries, so that a frame without an entry
+ * is known for it by four bytes out of 256 KiB and not by two lines out of 4 MiB. Only an entry itself counts. */
+struct sp_forward_hints {
+	__u32 flow_hash[8][SP_FORWARD_WAYS];
+};
+_Static_assert(sizeof(struct sp_forward_hints) == 64, "an element of `forwards`");
 
 /* Other elements of `forwards`: packets of one direction of a flow that arrive on one port go to a peer. The worker
  * that has the flow's session is the only writer; see decision 0009 for how a reader knows that an entry is whole. */

@@ -27,8 +27,8 @@ pub const METADATA_SIZE: usize = 24;
 /// UDP destination port of the tunnel (Geneve, RFC 8926 section 3.3).
 pub const TUNNEL_PORT: u16 = 6081;
 
-/// Elements of the map `forwards` when it has room for entries: the gate's and every bucket's.
-pub const FORWARDS: u32 = 2 + 32_768 * 2;
+/// Elements of the map `forwards` when it has room for entries: the gate's, the hints', every bucket's.
+pub const FORWARDS: u32 = 2 + 32_768 / 8 + 32_768 * 2;
 
 /// Elements of the map `forwards` without any entry.
 pub(crate) const NO_FORWARDS: u32 = 2;
@@ -172,7 +172,9 @@ mod tests {
         assert_eq!(defined("SP_MAX_PASS"), MAX_PASS_LIST);
         assert_eq!(defined("SP_TUNNEL_PORT"), usize::from(TUNNEL_PORT));
         let entries = defined("SP_FORWARD_BUCKETS") * defined("SP_FORWARD_WAYS");
-        assert_eq!(defined("SP_FORWARD_FIRST"), NO_FORWARDS as usize);
+        assert_eq!(defined("SP_FORWARD_HINTS"), NO_FORWARDS as usize);
+        let hints = defined("SP_FORWARD_BUCKETS") / 8;
+        assert_eq!(defined("SP_FORWARD_HINTS") + hints, defined("SP_FORWARD_FIRST"));
         assert_eq!(defined("SP_FORWARD_FIRST") + entries, FORWARDS as usize);
         assert_eq!(1 << (32 - defined("SP_FORWARD_BUCKET_SHIFT")), defined("SP_FORWARD_BUCKETS"));
         assert_eq!(defined("SP_FORWARD_HEADERS"), FORWARD_HEADERS);

@@ -59,7 +59,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SP_FORWARD_FIRST); /* with room for entries only if they are wanted */
+	__uint(max_entries, SP_FORWARD_HINTS); /* with room for entries only if they are wanted */
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct sp_forward);

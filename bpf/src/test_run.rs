@@ -1,5 +1,7 @@
 //! Shows the program one frame without an interface receiving it (`BPF_PROG_TEST_RUN`).
 
+use std::time::Duration;
+
 use libbpf_rs::ProgramInput;
 
 use crate::error::SteeringError;
@@ -37,6 +39,8 @@ pub struct TestRun {
     pub metadata: Option<[u8; METADATA_SIZE]>,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
+    /// How long the program ran.
+    pub duration: Duration,
 }
 
 impl Steering {
@@ -75,6 +79,7 @@ impl Steering {
             libbpf_sys::XDP_REDIRECT => Action::Redirect,
             _ => Action::Aborted,
         };
+        let duration = output.duration;
         let written = output.data.map_or(0, |data| data.len());
         let after = self.counters()?;
         let mut moved = before.iter().zip(&after).filter(|((_, then), (_, now))| then != now);
@@ -86,7 +91,7 @@ impl Steering {
         let metadata: Option<[u8; METADATA_SIZE]> = data.first_chunk().filter(|_| steered).copied();
         let in_front = metadata.map_or(0, |bytes| bytes.len());
         let frame = data.get(in_front..written).unwrap_or_default().to_vec();
-        Ok(TestRun { action, outcome, steered, metadata, frame })
+        Ok(TestRun { action, outcome, steered, metadata, frame, duration })
     }
 }
 

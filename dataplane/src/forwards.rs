@@ -3,7 +3,8 @@
 //! ```text
 //! element 0: the gate   | open epoch | 0 | published epoch | …                                        |
 //! element 1: unused, so that the two entries of a bucket lie in neighbouring cache lines
-//! element 2 + 2 b + w: entry w of bucket b = flow hash >> 17
+//! elements 2 to 4097: hints, the flow hashes of the two entries of every bucket, 8 bytes each
+//! element 4098 + 2 b + w: entry w of bucket b = flow hash >> 17
 //!
 //!  0               4               8               12  13  14  15
 //! +---------------+---------------+---------------+---+---+---+---+
@@ -60,7 +61,10 @@ impl fmt::Debug for SharedWords {
 pub const WORDS: usize = (FIRST + FORWARD_BUCKETS * WAYS) * WORDS_PER_ELEMENT;
 
 /// Elements in front of the first bucket.
-const FIRST: usize = 2;
+const FIRST: usize = 2 + FORWARD_BUCKETS / WORDS_PER_ELEMENT;
+
+/// Where the first bucket's hint is, in words.
+const HINTS: usize = 2 * WORDS_PER_ELEMENT;
 
 /// Entries of one bucket.
 const WAYS: usize = 2;
@@ -196,6 +200,8 @@ impl Forwards {
         self.writes = self.writes.wrapping_add(1);
         wanted.count(self.writes);
         wanted.write(words, entry);
+        let way = usize::from(entry != entries(bucket)[0]);
+        hint(&words[HINTS + bucket], way, flow_hash);
         self.any = true;
         announce(words, forward.epoch);
         Offered::Published
@@ -234,6 +240,14 @@ impl Forwards {
 fn entries(bucket: usize) -> [usize; WAYS] {
     let first = (FIRST + bucket * WAYS) * WORDS_PER_ELEMENT;
     [first, first + WORDS_PER_ELEMENT]
+}
+
+/// Tells readers that entry `way` of a bucket is worth a look for flows of this hash. It may stay when the entry
+/// goes: only the entry counts.
+fn hint(pair: &AtomicU64, way: usize, flow_hash: u32) {
+    let mut bytes = pair.load(Relaxed).to_ne_bytes();
+    bytes[way * 4..][..4].copy_from_slice(&flow_hash.to_ne_bytes());
+    pair.store(u64::from_ne_bytes(bytes), Release);
 }
 
 /// Tells readers that there is something to look for in this epoch; a later one stays.

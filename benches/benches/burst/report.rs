@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use samepath_benches::conversation::Family;
-use samepath_benches::report::nested;
+use samepath_benches::report::Goal;
 use samepath_benches::roles::Role;
 use serde_json::{Value, json};
 
@@ -102,13 +102,25 @@ fn try_everything() -> Result<(), String> {
     print_rate("two workers over one", scaling);
     println!();
     let growth = growth::measure();
-    growth::plot(&growth).map_err(|error| format!("{error:#}"))?;
-    let numbers = |flat: BTreeMap<String, f64>| nested(flat.into_iter().map(|(name, of)| (name, json!(of))));
-    write(&json!({ "schema": 2, "bench": "burst", "growth": growth, "metrics": {
-        "instructions": numbers(counts),
-        "mpps": numbers(rates),
+    write(&json!({ "growth": growth, "goals": verdicts(&counts, scaling.median), "metrics": {
+        "instructions": counts,
+        "mpps": rates,
         "scaling_2_workers": scaling.median,
     } }))
+}
+
+/// What has a goal, and whether it is met.
+fn verdicts(counts: &BTreeMap<String, f64>, scaling: f64) -> Value {
+    let verdict = |goal: Goal, value: f64| json!({ "goal": goal.text(), "met": goal.is_met(value) });
+    let mut verdicts: BTreeMap<String, Value> = counted_cases()
+        .into_iter()
+        .filter_map(|case| {
+            let goal = Goal::AtMost(goal(case.role)?);
+            Some((format!("instructions/{}", case.name()), verdict(goal, *counts.get(&case.name())?)))
+        })
+        .collect();
+    verdicts.insert("scaling_2_workers".into(), verdict(Goal::AtLeast(1.8), scaling));
+    json!(verdicts)
 }
 
 fn write(figures: &Value) -> Result<(), String> {

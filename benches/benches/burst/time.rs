@@ -12,7 +12,7 @@ use crate::Case;
 const TURNS: u32 = 1500;
 
 /// Measurements; their median counts.
-const REPETITIONS: usize = 7;
+pub(crate) const REPETITIONS: usize = 7;
 
 /// Million packets per second of CPU time: median, lowest and highest.
 #[derive(Clone, Copy, Debug)]

@@ -36,6 +36,9 @@ struct Arguments {
     /// Sessions that are taken over.
     #[arg(long, default_value_t = 400_000)]
     takeover: u64,
+    /// Go on where the last call ended: its figures count too.
+    #[arg(long)]
+    keep: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -106,7 +109,10 @@ fn main() -> Result<()> {
         Setting::at_least("net/core/rmem_max", 64 << 20)?,
         Setting::at_least("net/core/wmem_max", 64 << 20)?,
     ];
-    let mut bench = Bench { report: Report::new("newflows")?, arguments, figures: Figures::new() };
+    let figures = if arguments.keep { Report::earlier("newflows", "figures")? } else { Figures::new() };
+    let earlier = if arguments.keep { Report::earlier("newflows", "measurements")? } else { Vec::new() };
+    let mut bench = Bench { report: Report::new("newflows")?, arguments, figures };
+    bench.report.measurements = earlier;
     let mut rates = insertion::Rates::default();
     for repetition in 0..bench.arguments.reps {
         for part in bench.arguments.parts.clone() {
@@ -134,7 +140,8 @@ fn finish(mut bench: Bench) -> Result<()> {
             ]);
         }
     }
-    println!("\n{table}");
+    bench.report.table(table);
+    bench.report.figures = bench.figures.clone();
     bench.report.plot(
         "",
         "New sessions of one core",

@@ -1,5 +1,6 @@
 //! The table on the terminal and the JSON.
 
+use samepath_benches::report::Goal;
 use serde_json::{Value, json};
 
 /// What was measured of one contestant, ns per operation.
@@ -125,6 +126,33 @@ impl Report {
         })
     }
 
+    /// What has a goal, and whether it is met.
+    fn verdicts(&self) -> Value {
+        let mut verdicts = serde_json::Map::new();
+        let mut judge = |name: String, goal: Goal, value: Option<f64>| {
+            if let Some(value) = value {
+                verdicts.insert(name, json!({ "goal": goal.text(), "met": goal.is_met(value) }));
+            }
+        };
+        for (size, figures) in &self.sizes {
+            let hits = Self::against(figures, "DPDK", |one| &one.hit);
+            let goal = match *size {
+                "64k" => 2.3,
+                "1m" => 2.2,
+                _ => 2.0,
+            };
+            judge(format!("lookup_touch_ratio_vs_rte_hash/{size}"), Goal::AtLeast(goal), hits);
+            let misses = Self::against(figures, "DPDK", |one| &one.miss);
+            judge(format!("lookup_miss_ratio_vs_rte_hash/{size}"), Goal::AtLeast(2.0), misses);
+            if *size == "8m" {
+                let share = Self::against(figures, "limit", |one| &one.hit);
+                judge("ratio_vs_memory_limit/8m".into(), Goal::AtLeast(0.75), share);
+            }
+        }
+        judge("bytes_per_session".into(), Goal::AtMost(128.0), Some(self.bytes_per_session as f64));
+        Value::Object(verdicts)
+    }
+
     /// Writes `target/bench/table.json`.
     pub fn save(&self) {
         let sizes = self.sizes.iter().map(|(size, figures)| {
@@ -141,8 +169,7 @@ impl Report {
                 .collect();
             (size.to_string(), Value::Array(all))
         });
-        let report =
-            json!({ "schema": 1, "metrics": self.metrics(), "sizes": Value::Object(sizes.collect()) });
+        let report = json!({ "schema": 1, "metrics": self.metrics(), "goals": self.verdicts(), "sizes": Value::Object(sizes.collect()) });
         let folder = std::env::var("SAMEPATH_BENCH_DIR").unwrap_or("target/bench".into());
         let path = std::path::Path::new(&folder).join("table.json");
         std::fs::create_dir_all(&folder).expect("target/bench can be made");

@@ -7,6 +7,12 @@ use anyhow::{Context, Result};
 use samepath_tests::netns::Namespace;
 use samepath_tests::{program, wait};
 
+/// Looks at an empty ring before it waits for an interrupt.
+const LOOKS_IN_VAIN: u64 = 10;
+
+/// Longer than a bench.
+const FOR_EVER_NS: u64 = 1_000_000_000_000;
+
 /// One interface in a namespace.
 #[derive(Clone, Debug)]
 pub struct Interface {
@@ -38,10 +44,20 @@ impl Interface {
         })
     }
 
-    /// The first packet does not wake NAPI at once but within `after_ns`: bursts instead of interrupts. 0: at
-    /// once.
+    /// The next packet does not wake NAPI at once but within `after_ns`: bursts instead of interrupts. 0: at
+    /// once. After some looks in vain it waits for an interrupt again: a timer that never ends would take a
+    /// sixth of the device's core for an interface where nothing arrives.
     pub fn defer_interrupts(&self, after_ns: u64) -> Result<()> {
-        self.write("napi_defer_hard_irqs", if after_ns == 0 { 0 } else { 2_000_000_000 })?;
+        self.defer(after_ns, if after_ns == 0 { 0 } else { LOOKS_IN_VAIN })
+    }
+
+    /// Nobody ever looks for packets here.
+    pub fn never_poll(&self) -> Result<()> {
+        self.defer(FOR_EVER_NS, 2_000_000_000)
+    }
+
+    fn defer(&self, after_ns: u64, looks: u64) -> Result<()> {
+        self.write("napi_defer_hard_irqs", looks)?;
         self.write("gro_flush_timeout", after_ns)
     }
 

@@ -20,6 +20,9 @@ pub use interface::Interface;
 pub use machine::{CoreTimes, Setting, core_times};
 pub use thread::{Policy, Thread, kernel_threads, of_process};
 
+/// What is measured where, for people.
+pub const TOPOLOGY: &str = include_str!("topology.txt");
+
 /// Core of the generator, the sinks and the other nodes.
 pub const GENERATOR_CORE: usize = 0;
 
@@ -92,9 +95,6 @@ pub fn cluster_address(number: u8) -> Ipv4Addr {
 fn cluster_mac(number: u8) -> [u8; 6] {
     [2, 0x0c, 0, 0, 0, number]
 }
-
-/// Longer than a bench.
-const FOR_EVER_NS: u64 = 1_000_000_000_000;
 
 /// The namespaces, removed when dropped.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl Rig {
         }
         // With GRO a veth has a receive ring; deferred for ever, nobody empties it.
         let hole = Interface::new(&self.generator, HOLE);
-        hole.defer_interrupts(FOR_EVER_NS)?;
+        hole.never_poll()?;
         hole.set_gro(true)
     }
 
@@ -233,9 +233,7 @@ impl Rig {
         match self.links {
             Links::Freed => self.lead_other_nodes_to(DEAD_PORT),
             Links::Native => Ok(()),
-            Links::Redirectable => {
-                Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(FOR_EVER_NS)
-            }
+            Links::Redirectable => Interface::new(&self.generator, CLUSTER_PORT).never_poll(),
         }
     }
 
