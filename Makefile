@@ -15,18 +15,19 @@ BUILD := $(CARGO) build $(WORKSPACE) --bins --test bed
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
 HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
-END_TO_END := $(basename $(notdir $(wildcard tests/tests/*.rs)))
-INTEGRATION := $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
+# The simulation needs no namespaces: it is a unit test of everything.
+END_TO_END := $(filter-out simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
+INTEGRATION := simulation $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 LOG := $(TARGET)/test.log
 # Benches in namespaces, and what they are told: `make bench-veth ARGS="--reps 1 --flows 1000"`.
-RIGGED := veth asymmetry newflows memory
+RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test lint unit end-to-end instructions demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test lint unit end-to-end instructions simulate demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean packages-build packages-test packages-bench
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: packages-build ## Release build of everything (target/release/samepath)
 	$(BUILD) --release
@@ -59,6 +60,12 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 instructions: packages-test ## Instructions per packet by role: at most 10 % above benches/instructions.json
 	$(CARGO) bench $(WORKSPACE) --bench burst -- --check $(abspath benches/instructions.json)
 
+# The tests' own build: what it saves in building is more than a release would save in running.
+SEEDS ?= 20000
+simulate: packages-build ## The cluster from a seed: SEEDS=N plays N, SEED=n tells the story of one
+	$(CARGO) build $(WORKSPACE) --bin samepath-simulate
+	$(TARGET)/debug/samepath-simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 bench-burst: packages-test ## The whole worker over memory: instructions and Mpps by role, two workers
 	$(CARGO) bench $(WORKSPACE) --bench burst
 
@@ -75,7 +82,7 @@ bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown:
 	    SAMEPATH_BENCH_DIR=$(abspath $(TARGET))/bench $(CARGO) bench $(WORKSPACE) --bench table
 
 # Builds first and as whoever calls; only the bench itself runs as root.
-bench-build: packages-bench
+bench-build: packages-bench packages-test
 	$(BUILD) --release
 	$(CARGO) bench $(WORKSPACE) --no-run $(RIGGED:%=--bench %)
 
@@ -96,8 +103,11 @@ bench-newflows: bench-build ## New sessions and backups beside conntrackd: targe
 bench-memory: bench-build ## Bytes per session beside nf_conntrack: target/bench/memory.json
 	$(RUN_BENCH)
 
+bench-failover: bench-build ## What connections notice when nodes die, sleep, are cut off, restart, leave
+	$(RUN_BENCH)
+
 # One after the other, whatever -j says.
-bench: ## All of them, in order; about an hour
+bench: ## All of them, in order; some two hours
 	@for bench in table burst $(RIGGED); do $(MAKE) --no-print-directory bench-$$bench; done
 
 benchmarks-doc: ## Tables and plots of docs/benchmarks.md from target/bench

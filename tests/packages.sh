@@ -27,6 +27,7 @@ wireshark-common:dumpcap
 nginx-light:nginx
 curl:curl
 valgrind:valgrind
+etcd-server:etcd
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev

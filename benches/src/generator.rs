@@ -23,11 +23,14 @@ const LIVE_FRAMES: u32 = 2;
 /// Frames per look at the clock (`BATCH` in the program).
 const BATCH: u64 = 64;
 
-/// Time between two bursts of a gentle generator.
+/// Longest time between two bursts of a gentle generator.
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// Packets per second within such a burst: the device's ring holds 256.
+/// Packets per second within such a burst.
 const BURST_RATE: f64 = 1.5e6;
+
+/// Packets in such a burst: the device's ring holds 256.
+const MOST_IN_BURST: u32 = 128;
 
 /// Frame length: the shortest there is, without its checksum.
 const FRAME: usize = 60;
@@ -229,18 +232,20 @@ fn send(
     Ok(program.maps.bss_data.as_deref().context("the generator counts nothing")?.sent)
 }
 
-/// Every [`PERIOD`] as many packets as belong to it, until the stream is sent.
+/// As many packets as are due, [`MOST_IN_BURST`] at most, then a pause, until the stream is sent. Whoever could not run
+/// for a while does not make up for it at once: the device's ring would overflow.
 fn in_bursts(stream: &Stream, run: impl Fn(u32) -> libbpf_rs::Result<()>) -> Result<()> {
     let began = Instant::now();
+    let pause = PERIOD.min(Duration::from_secs_f64(f64::from(MOST_IN_BURST) / stream.rate / 2.0));
     let mut sent = 0;
     while sent < stream.repetitions() && began.elapsed().as_secs_f64() < stream.seconds {
-        let due = (began.elapsed() + PERIOD).as_secs_f64() * stream.rate;
-        let count = (due as u32).min(stream.repetitions()).saturating_sub(sent);
+        let due = (began.elapsed() + pause).as_secs_f64() * stream.rate;
+        let count = (due as u32).min(stream.repetitions()).saturating_sub(sent).min(MOST_IN_BURST);
         if count > 0 {
             run(count)?;
             sent += count;
         }
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(pause);
     }
     Ok(())
 }

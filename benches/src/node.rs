@@ -87,10 +87,10 @@ fn peer(me: u16, node: u16) -> Peer {
     }
 }
 
-/// `directs`: the one member with Director duty.
-fn view(me: u16, directs: u16, nodes: u16) -> View {
-    let members =
-        (1..=nodes).map(|node| Member { node: NodeId(node), weight: u8::from(node == directs) }).collect();
+/// `directs`: the member with most of the Director duty; `others`: the share of each other one.
+fn view(me: u16, directs: u16, nodes: u16, others: u8) -> View {
+    let weight = |node| if node == directs { u8::MAX } else { others };
+    let members = (1..=nodes).map(|node| Member { node: NodeId(node), weight: weight(node) }).collect();
     let peers = (1..=nodes).filter(|&node| node != me).map(|node| peer(me, node)).collect();
     View::new(1, NodeId(me), members, peers, DirectorHash::IpPair, &DIRECTOR_KEY)
 }
@@ -121,6 +121,15 @@ impl Node {
     /// Node `me` of `nodes` that are live, of which `directs` is Director of everything, with room for
     /// `sessions`.
     pub fn new(me: u16, directs: u16, nodes: u16, sessions: usize) -> Self {
+        Self::with_view(me, view(me, directs, nodes, 0), sessions)
+    }
+
+    /// A Director whose peers have a little duty too: a node without any takes no flows, and is granted none.
+    pub fn granting(me: u16, nodes: u16, sessions: usize) -> Self {
+        Self::with_view(me, view(me, me, nodes, 1), sessions)
+    }
+
+    fn with_view(me: u16, view: View, sessions: usize) -> Self {
         let (wire, mailbox, counters) = (Wire::default(), Mailbox::default(), Arc::new(Counters::default()));
         let hasher = FlowHasher::new(SEED);
         let waker = Arc::new(Waker::new().expect("an eventfd can be made"));
@@ -130,7 +139,7 @@ impl Node {
             ports: ports(),
             hasher,
             snapshots: Snapshots {
-                view: Arc::new(view(me, directs, nodes)),
+                view: Arc::new(view),
                 routes: Arc::new(routes()),
                 settings: Arc::new(settings(me)),
             },

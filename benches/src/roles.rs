@@ -89,7 +89,10 @@ impl Stage {
         let room = sessions as usize + sessions as usize / 8 + 64;
         // Node 1 is measured; the last node plays the other one, node 2 one that knows nothing.
         let directs = if role == Role::Ingress { nodes } else { 1 };
-        let mut node = Node::new(1, directs, nodes, room);
+        let mut node = match role {
+            Role::Director => Node::granting(1, nodes, room),
+            _ => Node::new(1, directs, nodes, room),
+        };
         let mut other = Node::new(nodes, directs, nodes, room);
         for number in 0..sessions {
             open(role, &mut node, &mut other, &Connection::new(family, number));

@@ -149,6 +149,10 @@ pub struct Config {
     pub tuning: TuningOptions,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
+    /// Endpoints of the etcd that members are written down in, `HOST:PORT`; none with `--membership swim`.
+    pub etcd: Vec<String>,
+    /// Members without which no new flow is begun.
+    pub quorum: usize,
     /// How often peers are told that this node lives, ms.
     pub hello_interval_ms: u64,
     /// How long a starting node waits for its peers' sessions before it serves without them, ms.

@@ -13,12 +13,14 @@ mod drain;
 mod duty;
 mod exchange;
 mod forwarder;
+mod members;
 mod membership;
 mod rings;
 mod start;
 mod walks;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use samepath_bpf::Steering;
@@ -33,11 +35,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::liveness::Liveness;
+use crate::membership::Membership;
+use crate::membership::etcd::Etcd;
 use crate::nic::{self, Nic};
 use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
+use crate::stall::{Pulse, StallGuard};
 use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
@@ -69,15 +73,23 @@ struct Node {
     replicator: Replicator,
     events: mpsc::Receiver<PeerEvent>,
     requests: mpsc::Receiver<OperatorRequest>,
-    liveness: Liveness,
+    membership: Membership,
+    etcd: Option<Etcd>,
+    stall: StallGuard,
+    /// Of each worker: whether it had a chance to hear anybody.
+    pulses: Vec<Pulse>,
     view: Arc<View>,
     settings: Arc<Settings>,
     walks: Walks,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
+    /// When the members were last looked at.
+    watched: NowMs,
     ready: bool,
     joined: bool,
     draining: Option<Draining>,
+    /// When sessions were last offered to peers.
+    offered: NowMs,
     /// The operator told it to end.
     leaving: bool,
 }
@@ -122,9 +134,10 @@ impl Node {
                     return Ok(());
                 }
             }
+            self.stall.vigil().control.fetch_add(1, Relaxed);
             let busy = self.carry_messages();
             self.watch_members()?;
-            self.watch_drain();
+            self.watch_hand_over();
             if self.leaving {
                 tracing::info!("the operator told this node to leave: samepath stops");
                 return Ok(());

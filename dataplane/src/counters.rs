@@ -1,6 +1,6 @@
 //! Counters of one worker: written by that worker alone, read by control at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::flow::NodeId;
 use crate::limits::MAX_NODES;
@@ -37,6 +37,8 @@ macro_rules! counters {
             pub drops: Vec<Counter>,
             /// The last Hello of each peer this worker heard.
             pub heard: Vec<Heard>,
+            /// Say no Hello: set while a thread of this node stands still.
+            pub silent: AtomicBool,
         }
 
         impl Default for Counters {
@@ -45,6 +47,7 @@ macro_rules! counters {
                     $($field: Counter::default(),)+
                     drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
                     heard: (0..MAX_NODES).map(|_| Default::default()).collect(),
+                    silent: AtomicBool::new(false),
                 }
             }
         }
@@ -151,24 +154,40 @@ impl Counters {
         self.drops[reason as usize].add(1);
     }
 
-    /// Notes a peer's Hello: the Director weight it told, and whether it hears this node.
-    pub fn heard_from(&self, node: NodeId, weight: u8, hears_me: bool, now_ms: u64) {
+    /// Notes a peer's Hello and what it told.
+    pub fn heard_from(&self, node: NodeId, told: Told, now_ms: u64) {
         let slot =
             self.heard.iter().find(|heard| matches!(heard.node.get(), n if n == 0 || n == u64::from(node.0)));
         if let Some(heard) = slot {
             heard.node.set(u64::from(node.0));
-            heard.weight.set(u64::from(weight));
-            heard.hears_me.set(u64::from(hears_me));
+            heard.weight.set(u64::from(told.weight));
+            heard.epoch.set(u64::from(told.epoch));
+            heard.hears_me.set(u64::from(told.hears_me));
             heard.at_ms.set(now_ms);
         }
     }
 
-    /// When `node` was last heard (ms of the process clock), the Director weight it told and whether it hears this
-    /// node.
-    pub fn last_heard(&self, node: NodeId) -> Option<(u64, u8, bool)> {
+    /// When `node` was last heard (ms of the process clock), and what it told.
+    pub fn last_heard(&self, node: NodeId) -> Option<(u64, Told)> {
         let heard = self.heard.iter().find(|heard| heard.node.get() == u64::from(node.0))?;
-        Some((heard.at_ms.get(), heard.weight.get() as u8, heard.hears_me.get() != 0))
+        let told = Told {
+            weight: heard.weight.get() as u8,
+            hears_me: heard.hears_me.get() != 0,
+            epoch: heard.epoch.get() as u32,
+        };
+        Some((heard.at_ms.get(), told))
     }
+}
+
+/// What a Hello tells.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Told {
+    /// The sender's Director weight.
+    pub weight: u8,
+    /// It hears this node.
+    pub hears_me: bool,
+    /// Epoch of its view.
+    pub epoch: u32,
 }
 
 /// The last Hello of one peer.
@@ -177,5 +196,6 @@ pub struct Heard {
     node: Counter,
     weight: Counter,
     hears_me: Counter,
+    epoch: Counter,
     at_ms: Counter,
 }

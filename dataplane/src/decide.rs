@@ -39,6 +39,8 @@ pub enum Arrival {
 pub struct Surroundings<'a> {
     /// Live members and Director buckets.
     pub view: &'a View,
+    /// The view before it, for some time: its Directors are asked before a flow is granted.
+    pub former: Option<&'a View>,
     /// The operator's settings.
     pub settings: &'a Settings,
     /// The present.
@@ -79,7 +81,9 @@ pub fn decide(
     let case = Case { packet, arrival, around };
     match session {
         Some(session) if session.role == Role::Owner => case.as_owner(session),
-        Some(session) if around.view.is_live(session.owner) => case.owner_elsewhere(session),
+        Some(session) if session.owner != case.me() && around.view.is_live(session.owner) => {
+            case.owner_elsewhere(session)
+        }
         Some(session) => case.owner_dead(session),
         None => case.unknown(),
     }
@@ -155,6 +159,12 @@ impl Case<'_> {
                 window_exceeded,
             },
             Ok(Follow::Reopen) => self.begin(session.generation, session.version + 1, false),
+            // What the Owner before this one saw of the handshake may be unknown here.
+            Err(DropReason::TcpFlags)
+                if session.generation > Generation(1) && session.state.is_half_open() =>
+            {
+                self.begin(session.generation, session.version + 1, true)
+            }
             Err(reason) => Decision::drop(reason),
         }
     }
@@ -246,17 +256,26 @@ impl Case<'_> {
     }
 
     fn owner_elsewhere_tunnelled(&self, session: &Session, option: &TunnelOption) -> Decision {
-        let names_me =
-            option.owner == self.me() && (option.generation, self.me()) > (session.generation, session.owner);
+        let names_me = option.owner == self.me() && self.outranks(option.generation, session);
         match option.kind {
             TunnelKind::FirstPacket | TunnelKind::Redirect if names_me => {
                 self.own(Session { generation: option.generation, ..*session }, false)
+            }
+            // An Owner that asks after its record came has forgotten the flow; before, it was not told.
+            TunnelKind::Query if session.owner == option.ingress && session.role == Role::Backup => {
+                self.grant_takeover(session, option)
             }
             TunnelKind::Query if session.owner == option.ingress => {
                 self.first_packet(option, session.generation)
             }
             _ => self.redirect(session, option.hops),
         }
+    }
+
+    /// A grant to this node beats what is known here: the rule for records that meet. Two nodes that granted a
+    /// flow to each other decide alike.
+    fn outranks(&self, generation: Generation, session: &Session) -> bool {
+        (generation, self.me()) > (session.generation, session.owner)
     }
 
     fn redirect(&self, session: &Session, crossings: u8) -> Decision {
@@ -293,8 +312,7 @@ impl Case<'_> {
             Arrival::Tunnel(option) => match option.kind {
                 TunnelKind::Query => self.grant_takeover(session, option),
                 TunnelKind::FirstPacket | TunnelKind::Redirect
-                    if option.owner == self.me()
-                        && (option.generation, self.me()) > (session.generation, session.owner) =>
+                    if option.owner == self.me() && self.outranks(option.generation, session) =>
                 {
                     self.own(Session { generation: option.generation, ..*session }, true)
                 }
@@ -311,10 +329,11 @@ impl Case<'_> {
             return pass_on;
         }
         let generation = session.generation.max(option.generation).next();
-        if self.spares(option.ingress) {
+        if self.spares(option.ingress) || option.ingress == self.me() {
             return self.own(Session { generation, ..*session }, true);
         }
         let granted = Session {
+            role: Role::Claim,
             owner: option.ingress,
             generation,
             expires: self.around.now.plus(CLAIM_CHECK_MS),
@@ -334,7 +353,10 @@ impl Case<'_> {
     fn unknown(&self) -> Decision {
         match self.arrival {
             Arrival::Data if !self.aggregation() => self.begin_or_refuse(Generation(1)),
-            Arrival::Data if self.director() == self.me() => self.begin_or_refuse(Generation(1)),
+            Arrival::Data if self.director() == self.me() => match self.former_director() {
+                Some(former) => self.ask_former(former, 0, Generation(0)),
+                None => self.begin_or_refuse(Generation(1)),
+            },
             Arrival::Data => self.query(0, Generation(0)),
             Arrival::Tunnel(option) => self.unknown_tunnelled(option),
         }
@@ -366,18 +388,21 @@ impl Case<'_> {
         if !self.may_begin() {
             return self.unrelated();
         }
+        if self.is_minority() {
+            return Decision::drop(DropReason::NoQuorum);
+        }
         self.begin(generation, 1, !track::may_begin(self.packet))
     }
 
     /// The Director's answer to a first packet, or to one whose ingress alone still knows the flow of a dead Owner:
     /// the claim is written, then the packet goes back. A node that may not own gets no flow: the Director takes it.
     fn answer_query(&self, option: &TunnelOption) -> Decision {
-        if let Some(pass_on) = self.pass_to_director(option) {
+        if let Some(pass_on) = self.pass_to_director(option).or_else(|| self.pass_to_former(option)) {
             return pass_on;
         }
         let generation = option.generation.next();
         let lived = option.generation > Generation(0);
-        if self.spares(option.ingress) {
+        if self.spares(option.ingress) || option.ingress == self.me() {
             let midstream = !track::may_begin(self.packet);
             return if lived {
                 self.begin(generation, 1, midstream)
@@ -388,18 +413,25 @@ impl Case<'_> {
         if !lived && !self.may_begin() {
             return self.unrelated();
         }
+        if !lived && self.is_minority() {
+            return Decision::drop(DropReason::NoQuorum);
+        }
         let decision = self.first_packet(option, generation);
         if !matches!(decision.verdict, Verdict::Tunnel { .. }) {
             return decision;
         }
+        let claim = self.claim(option.ingress, generation);
+        Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+    }
+
+    fn claim(&self, owner: NodeId, generation: Generation) -> Session {
         let begun = Begun {
             state: State::Claimed,
             tcp: TcpTracking::default(),
             timeout_ms: CLAIM_CHECK_MS as u32,
             origin: self.packet.direction,
         };
-        let claim = self.session(Role::Claim, option.ingress, generation, 0, begun);
-        Decision { change: Change::Put { session: claim, replicate: false }, ..decision }
+        self.session(Role::Claim, owner, generation, 0, begun)
     }
 
     /// An ingress that takes no flows (it drains, or is not ready) is granted none: the Director, which
@@ -409,8 +441,38 @@ impl Case<'_> {
         view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
+    /// New flows are for the side of a partition that has the quorum; known ones go on on both.
+    fn is_minority(&self) -> bool {
+        self.aggregation() && !self.around.view.quorate
+    }
+
     fn director(&self) -> NodeId {
         self.around.view.director_of(&self.packet.key)
+    }
+
+    /// The live node that was Director of a flow this node has become Director of: it may have granted it.
+    fn former_director(&self) -> Option<NodeId> {
+        let view = self.around.view;
+        let former = self.around.former?.director_of(&self.packet.key);
+        (former != self.me() && view.is_live(former) && self.director() == self.me()).then_some(former)
+    }
+
+    /// A Query about a flow this node knows nothing of goes on to the former Director, which decides.
+    fn pass_to_former(&self, option: &TunnelOption) -> Option<Decision> {
+        let former = self.former_director()?;
+        let may = former != option.ingress && former != option.sender && option.hops + 1 < HOP_BUDGET;
+        may.then(|| self.ask_former(former, option.hops, option.generation))
+    }
+
+    /// Asks the former Director. Until the answer shows, the flow counts as its: a generation lower than any
+    /// grant, so that a flow it asks about itself meanwhile is not granted twice.
+    fn ask_former(&self, former: NodeId, crossings: u8, known: Generation) -> Decision {
+        let asked = self.query_to(former, crossings, known);
+        if !self.may_begin() || !matches!(asked.verdict, Verdict::Tunnel { .. }) {
+            return asked;
+        }
+        let claim = self.claim(former, Generation(0));
+        Decision { change: Change::Put { session: claim, replicate: false }, ..asked }
     }
 
     /// A Query that reached a node which is not the Director in its own view goes on once, as long as
@@ -430,14 +492,13 @@ impl Case<'_> {
 
     /// Asks the Director; `known` is the generation of the dead Owner's session this node still has, 0 if none.
     fn query(&self, crossings: u8, known: Generation) -> Decision {
+        self.query_to(self.director(), crossings, known)
+    }
+
+    fn query_to(&self, to: NodeId, crossings: u8, known: Generation) -> Decision {
         if crossings >= HOP_BUDGET {
             return Decision::drop(DropReason::HopBudget);
         }
-        Decision::only(Verdict::Tunnel {
-            kind: TunnelKind::Query,
-            to: self.director(),
-            owner: NodeId(0),
-            generation: known,
-        })
+        Decision::only(Verdict::Tunnel { kind: TunnelKind::Query, to, owner: NodeId(0), generation: known })
     }
 }

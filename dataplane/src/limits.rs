@@ -60,6 +60,15 @@ pub const CLAIM_CHECK_MS: u64 = 30_000;
 /// for a moment has lost its flows; later: a second death or a node that joins meets flows nobody owns.
 pub const ADOPT_AFTER_MS: u64 = 10_000;
 
+/// How long after Director duty has moved the new Director asks the former one about flows it does not know,
+/// ms. Lower: a claim whose record is late may be unknown to both; higher: first packets take a crossing more.
+pub const FORMER_ASKED_MS: u64 = 10_000;
+
+/// How long a session that nobody owns waits for its Director before a node that has it owns it, ms, times the
+/// node's place among the members. Lower: two nodes adopt it before they hear of each other; higher: a flow
+/// whose Director knows nothing of it stands still for longer.
+pub const ORPHAN_MS: u64 = 1_000;
+
 /// Data of frames moved between a worker's stock and the common depot at once.
 pub const DEPOT_BATCH: usize = 256;
 

@@ -65,6 +65,8 @@ pub enum DropClass {
 reasons! {
     /// Neither a session nor a claim exists, and the packet cannot begin a flow (TCP without SYN under `--tcp-pickup strict`, an echo reply).
     NoSession = "no_session", Traffic;
+    /// The flow is new, and too few members are live to begin it (`--quorum`).
+    NoQuorum = "no_quorum", Traffic;
     /// TCP segment outside the window the session's two ends agreed on.
     TcpWindow = "tcp_window", Traffic;
     /// TCP flags that no state allows (for example SYN with FIN).

@@ -5,6 +5,7 @@
 //! takes a lock, and nothing is allocated once the vectors here have reached their size.
 
 mod fast_path;
+mod former;
 mod forwarder;
 mod fragments;
 mod hand_over;
@@ -40,6 +41,7 @@ use crate::xsk::Io;
 
 pub(crate) use crate::carry_out::NoHop;
 use fast_path::FastPath;
+use former::FormerView;
 use fragments::Trains;
 pub use handoff::{Handoff, Work};
 use held::Held;
@@ -91,6 +93,8 @@ pub struct Worker<I: Io> {
     pub(crate) ports: Ports,
     pub(crate) hasher: FlowHasher,
     pub(crate) snapshots: Snapshots,
+    /// The view before the present one.
+    former: Option<FormerView>,
     pub(crate) shard: Shard,
     trains: Trains,
     pub(crate) held: Held<I::Frame>,
@@ -150,6 +154,7 @@ impl<I: Io> Worker<I> {
             ports: parts.ports,
             hasher: parts.hasher,
             snapshots: parts.snapshots,
+            former: None,
             shard: Shard::new(parts.sessions_max, parts.now),
             trains: Trains::default(),
             held: Held::default(),
@@ -297,7 +302,9 @@ impl<I: Io> Worker<I> {
                 return self.drop_frame(job.frame, reason);
             }
         }
-        let around = Surroundings { view: &self.snapshots.view, settings: &self.snapshots.settings, now };
+        let former = self.former.as_ref().and_then(|former| former.at(now));
+        let Snapshots { view, settings, .. } = &self.snapshots;
+        let around = Surroundings { view, former, settings, now };
         let session = slot.map(|slot| self.shard.table.get(slot));
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);
         self.count_decision(&job.arrival, &decision);

@@ -1,13 +1,17 @@
 //! Nodes come, go, drain and stall while traffic flows.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use samepath_tests::bed::plan::Family;
-use samepath_tests::bed::{Bed, Shape};
-use samepath_tests::scenario::steady::Steady;
+use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::scenario::steady::{Conversation, Steady};
 use samepath_tests::wait;
 use serde_json::Value;
 
@@ -95,5 +99,192 @@ fn a_node_that_cannot_hand_over_says_why() -> Result<()> {
     bed.cli(1)?.run(&["aggregation", "off"])?;
     let refused = bed.cli(1)?.run(&["leave"]).unwrap_err();
     ensure!(format!("{refused:#}").contains("aggregation is off"), "{refused:#}");
+    bed.finish()
+}
+
+/// What `status` of a node says, though its exit code be 5.
+fn status(bed: &Bed, number: u8) -> Result<Value> {
+    bed.cli(number)?.ask("status")
+}
+
+/// Whether one node has another in its view.
+fn sees(bed: &Bed, number: u8, other: u8) -> Result<bool> {
+    let members = bed.members(number)?;
+    let rows = members["members"].as_array().context("no members")?;
+    Ok(rows.iter().any(|row| row["node"] == other && row["live"] == true))
+}
+
+#[test]
+fn a_node_without_its_data_link_gives_its_flows_away_and_takes_them_again() -> Result<()> {
+    let mut bed = Bed::new("data-link", Shape::default())?;
+    bed.start_nodes(&[])?;
+    let traffic = Steady::begin(&bed, Family::V4)?;
+    sleep(A_WHILE);
+    // Routers know first, as they would; what comes back goes to node 1 still, which owns the flows.
+    bed.forward_via(2)?;
+    bed.router_a().ip("link set n1 down")?;
+    wait::until_true("node 1 owns nothing and says why", SOON, || {
+        let status = status(&bed, 1)?;
+        let why = status["obstacles"].to_string();
+        Ok(status["ready"] == false
+            && why.contains("inside is without carrier")
+            && bed.stats(1)?.sessions.owner == 0)
+    })?;
+    ensure!(status(&bed, 1)?["interfaces"][0]["up"] == false);
+    sleep(A_WHILE);
+    let stats = bed.stats(1)?;
+    ensure!(stats.sessions.owner == 0 && stats.sessions.handed_over > 10, "{:?}", stats.sessions);
+    bed.router_a().ip("link set n1 up")?;
+    wait::until_true("node 1 is ready again", SOON, || Ok(status(&bed, 1)?["ready"] == true))?;
+    let tally = traffic.end()?;
+    eprintln!("{tally:?}");
+    tally.nothing_broke()?;
+    bed.finish()
+}
+
+/// A thread of another process that is stopped until this is dropped; its process runs on.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn thread(process: u32, name: &str) -> Result<Self> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
+        let named = tasks
+            .flatten()
+            .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+        let thread = named.with_context(|| format!("process {process} has no thread {name}"))?;
+        let thread = Pid::from_raw(thread.file_name().to_string_lossy().parse()?);
+        ptrace::seize(thread, ptrace::Options::empty()).context("the thread cannot be traced")?;
+        ptrace::interrupt(thread)?;
+        waitpid(thread, Some(WaitPidFlag::__WALL))?;
+        Ok(Self(thread))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Err(error) = ptrace::detach(self.0, None) {
+            eprintln!("thread {} stays stopped: {error}", self.0);
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_thread_stands_still_leaves_the_view_and_comes_back() -> Result<()> {
+    let mut bed = Bed::new("stall", Shape { queues: 2, workers: 2, ..Shape::default() })?;
+    bed.start_nodes(&[])?;
+    // Not the first worker: that one says Hello, and would be missed anyway. The first thread is control.
+    for thread in ["sp-worker-1", "samepath"] {
+        let stopped = Stopped::thread(bed.process(1)?, thread)?;
+        for peer in [2, 3] {
+            wait::until_true(&format!("node {peer} misses node 1, {thread} stopped"), SOON, || {
+                Ok(!sees(&bed, peer, 1)?)
+            })?;
+        }
+        ensure!(sees(&bed, 2, 3)? && sees(&bed, 3, 2)?, "the others go on");
+        drop(stopped);
+        bed.wait_members(3)?;
+    }
+    bed.finish()
+}
+
+#[test]
+fn a_minority_keeps_its_flows_and_begins_none() -> Result<()> {
+    let mut bed = Bed::new("quorum", Shape::default())?;
+    bed.start_nodes(&["--quorum", "2"])?;
+    bed.return_via(1)?;
+    Conversation::serve(&bed, Family::V4)?;
+    let mut known = Conversation::open(&bed, Family::V4, 1)?;
+    // Established, and so owned by node 1 whatever its Director.
+    known.ask()?;
+    bed.switch().ip("link set n1 down")?;
+    wait::until_true("node 1 knows that it is alone", SOON, || {
+        Ok(status(&bed, 1)?["obstacles"].to_string().contains("--quorum"))
+    })?;
+    known.ask().context("a known flow goes on")?;
+    ensure!(status(&bed, 2)?["ready"] == true, "the majority goes on");
+    let before = bed.stats(1)?.dropped_for("no_quorum");
+    let refused = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Conversation::open(&bed, Family::V4, 2));
+        let counted = wait::until_true("node 1 refuses new flows", SOON, || {
+            Ok(bed.stats(1)?.dropped_for("no_quorum") > before)
+        });
+        bed.switch().ip("link set n1 up")?;
+        counted?;
+        opening.join().map_err(|_| anyhow::anyhow!("the client panicked"))
+    })?;
+    refused.context("the SYN is sent again, and begins the flow once there is a quorum")?.ask()?;
+    known.ask()?;
+    bed.wait_members(3)?;
+    bed.finish()
+}
+
+#[test]
+fn detection_takes_as_long_as_asked_for() -> Result<()> {
+    let mut bed = Bed::new("detection", Shape::default())?;
+    bed.start_nodes(&["--hello-interval-ms", "20", "--peer-timeout-ms", "100"])?;
+    let epoch = |bed: &Bed, node: u8| -> Result<Value> { Ok(bed.members(node)?["epoch"].clone()) };
+    wait::until_true("all nodes have one epoch", SOON, || {
+        let first = epoch(&bed, 1)?;
+        Ok(first == epoch(&bed, 2)? && first == epoch(&bed, 3)?)
+    })?;
+    let killed = Instant::now();
+    bed.kill_node(2)?;
+    wait::until_true("node 1 misses node 2", SOON, || Ok(!sees(&bed, 1, 2)?))?;
+    let members = bed.members(1)?;
+    let detected = members["members"][1]["detected_ms"].as_u64().context("no detection time")?;
+    eprintln!("seen after {:?}, silent for {detected} ms", killed.elapsed());
+    // Below 100 if SWIM was of the same opinion: then silence of three intervals is enough.
+    ensure!((60..300).contains(&detected), "{members}");
+    bed.wait_members(2)?;
+    ensure!(epoch(&bed, 1)? == epoch(&bed, 3)?, "one epoch again");
+    bed.finish()
+}
+
+/// Where the bed's etcd listens: on the cluster switch.
+const ETCD: &str = "10.9.0.100";
+
+fn start_etcd(bed: &Bed) -> Result<Service> {
+    let url = format!("http://{ETCD}:2379");
+    let mut command = bed.switch().command("etcd");
+    command.arg("--data-dir").arg(bed.runtime().join("etcd"));
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    bed.start_service("etcd", &mut command)
+}
+
+#[test]
+fn with_etcd_members_are_written_down_and_its_absence_changes_nothing() -> Result<()> {
+    let mut bed = Bed::new("etcd", Shape::default())?;
+    bed.switch().ip(&format!("address add {ETCD}/24 dev br0"))?;
+    let mut etcd = start_etcd(&bed)?;
+    let membership = format!("etcd://{ETCD}:2379");
+    bed.start_nodes(&["--membership", &membership])?;
+    let says = |bed: &Bed, word: &str| -> Result<bool> {
+        (1..=3).try_fold(true, |all, node| Ok(all && bed.members(node)?["membership"] == word))
+    };
+    wait::until_true("etcd answers all nodes", SOON, || says(&bed, "etcd"))?;
+    bed.wait_members(3)?;
+    let traffic = Steady::begin(&bed, Family::V4)?;
+    sleep(A_WHILE);
+
+    etcd.kill()?;
+    wait::until_true("all nodes miss etcd", SOON, || says(&bed, "etcd (away)"))?;
+    let epoch = bed.members(1)?["epoch"].clone();
+    // Longer than any lease.
+    sleep(Duration::from_secs(6));
+    bed.wait_members(3)?;
+    ensure!(bed.members(1)?["epoch"] == epoch, "etcd's absence changed the view");
+    let _etcd = start_etcd(&bed)?;
+    wait::until_true("etcd answers again", SOON, || says(&bed, "etcd"))?;
+    sleep(A_WHILE);
+    bed.wait_members(3)?;
+    let tally = traffic.end()?;
+    eprintln!("{tally:?}");
+    tally.nothing_was_lost()?;
+
+    bed.kill_node(2)?;
+    bed.wait_members(2)?;
+    bed.start_node(2, &["--membership", &membership])?;
+    bed.wait_members(3)?;
     bed.finish()
 }

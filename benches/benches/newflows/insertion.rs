@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Bench;
 
 /// Sessions a device has room for: more than a window can bring.
-const ROOM: u64 = 6_000_000;
+const ROOM: u64 = 1_600_000;
 
 /// Windows per device and repetition.
 const WINDOWS: u32 = 4;

@@ -2,6 +2,7 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
+use samepath_benches::packets::flow;
 use samepath_dataplane::flow::FlowKey;
 use samepath_dataplane::memory::HugeArray;
 
@@ -35,18 +36,18 @@ impl Contestant for Reference {
     }
 
     fn insert(&mut self, workload: &Workload) -> Option<f64> {
-        timed(workload.known.len(), || {
-            for (number, key) in workload.arriving.iter().enumerate() {
-                self.map.insert(*key, number as u32);
-                self.records[number].0[0] = 1;
+        timed(workload.sessions as usize, || {
+            for number in workload.all() {
+                self.map.insert(flow(number), number);
+                self.records[number as usize].0[0] = 1;
             }
         })
     }
 
     fn hit(&mut self, workload: &Workload) -> Option<f64> {
         timed(PASS, || {
-            for key in workload.known().flatten() {
-                let number = self.map[key];
+            for at in workload.places() {
+                let number = self.map[&flow(workload.known(at))];
                 self.records[number as usize].0[1] += 1;
             }
         })
@@ -55,22 +56,24 @@ impl Contestant for Reference {
     fn miss(&mut self, workload: &Workload) -> Option<f64> {
         let mut hits = 0;
         let ns = timed(PASS, || {
-            hits = workload.unknown().flatten().filter(|key| self.map.contains_key(*key)).count()
+            for at in workload.places() {
+                hits += usize::from(self.map.contains_key(&flow(workload.unknown(at))));
+            }
         });
         assert_eq!(hits, 0);
         ns
     }
 
     fn delete(&mut self, workload: &Workload) -> Option<f64> {
-        timed(workload.known.len(), || {
-            for key in &workload.known {
-                self.map.remove(key).expect("every flow has a session");
+        timed(workload.sessions as usize, || {
+            for at in workload.all() {
+                self.map.remove(&flow(workload.known(at))).expect("every flow has a session");
             }
         })
     }
 
     fn expire(&mut self, workload: &Workload) -> Option<f64> {
         let Self { map, records } = self;
-        timed(workload.known.len(), || map.retain(|_, number| records[*number as usize].0[0] > 1))
+        timed(workload.sessions as usize, || map.retain(|_, number| records[*number as usize].0[0] > 1))
     }
 }

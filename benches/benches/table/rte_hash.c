@@ -35,7 +35,6 @@ struct record {
 static uint32_t sessions;
 static struct rte_hash *table;
 static struct record *records;
-static struct key *known, *unknown;
 static uint32_t at;
 
 /* As benches/src/packets.rs. */
@@ -64,18 +63,15 @@ static double cpu_ns(void)
 	return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-static void shuffle(struct key *keys, uint32_t count)
+/* A permutation of the sessions' numbers, as benches/table/workload.rs. */
+static inline uint32_t shuffled(uint32_t place)
 {
-	uint64_t random = 88172645463325252ull;
-	for (uint32_t i = count - 1; i > 0; i--) {
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
-		uint32_t j = random % (i + 1);
-		struct key other = keys[i];
-		keys[i] = keys[j];
-		keys[j] = other;
-	}
+	uint32_t mask = sessions - 1, half = __builtin_ctz(sessions) / 2;
+	uint32_t number = place * 0x9e3779b1u & mask;
+	number ^= number >> half;
+	number = number * 0x85ebca6bu & mask;
+	number ^= number >> half;
+	return number * 0xc2b2ae35u & mask;
 }
 
 static double insert_all(void)
@@ -95,9 +91,11 @@ static double insert_all(void)
 static double delete_all(void)
 {
 	double begin = cpu_ns();
-	for (uint32_t i = 0; i < sessions; i++)
-		if (rte_hash_del_key(table, &known[i]) < 0)
+	for (uint32_t i = 0; i < sessions; i++) {
+		struct key key = flow(shuffled(i));
+		if (rte_hash_del_key(table, &key) < 0)
 			die("a session is gone");
+	}
 	return (cpu_ns() - begin) / sessions;
 }
 
@@ -117,18 +115,18 @@ static double expire_all(void)
 	return (cpu_ns() - begin) / sessions;
 }
 
-static double look_up(const struct key *keys, int ahead, int expect)
+static double look_up(uint32_t first, int ahead, int expect)
 {
+	struct key keys[BURST];
 	const void *burst[BURST];
 	int32_t places[BURST];
 	uint64_t found = 0;
+	for (int i = 0; i < BURST; i++)
+		burst[i] = &keys[i];
 	double begin = cpu_ns();
 	for (uint32_t done = 0; done < PASS; done += BURST) {
 		for (int i = 0; i < BURST; i++)
-			burst[i] = &keys[at + i];
-		at += BURST;
-		if (at + BURST > sessions)
-			at = 0;
+			keys[i] = flow(first + shuffled(at++));
 		rte_hash_lookup_bulk(table, burst, BURST, places);
 		if (ahead)
 			for (int i = 0; i < BURST; i++)
@@ -173,16 +171,8 @@ int main(int argc, char **argv)
 	if (!table)
 		die("rte_hash_create");
 	records = rte_zmalloc(NULL, sizeof *records * (parameters.entries + 1ull), 64);
-	known = malloc(sizeof *known * (sessions + BURST));
-	unknown = malloc(sizeof *unknown * (sessions + BURST));
-	if (!records || !known || !unknown)
+	if (!records)
 		die("memory");
-	for (uint32_t i = 0; i < sessions; i++) {
-		known[i] = flow(i);
-		unknown[i] = flow(sessions + i);
-	}
-	shuffle(known, sessions);
-	shuffle(unknown, sessions);
 	printf("DPDK %s rte_hash, CRC, %u entries, %s\n", rte_version() + 5, parameters.entries, pages);
 	fflush(stdout);
 	char word[16];
@@ -195,11 +185,11 @@ int main(int argc, char **argv)
 		else if (!strcmp(word, "expire"))
 			ns = expire_all();
 		else if (!strcmp(word, "hit"))
-			ns = look_up(known, 1, 1);
+			ns = look_up(0, 1, 1);
 		else if (!strcmp(word, "hit-plain"))
-			ns = look_up(known, 0, 1);
+			ns = look_up(0, 0, 1);
 		else if (!strcmp(word, "miss"))
-			ns = look_up(unknown, 1, 0);
+			ns = look_up(sessions, 1, 0);
 		else
 			break;
 		printf("%f\n", ns);

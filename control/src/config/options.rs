@@ -333,8 +333,20 @@ const OPERATION: &[Opt] = &[
     one(
         "peer-timeout-ms",
         "MS",
-        "A peer not heard for this long leaves the view, 50 to 60000 [default: 1000]",
+        "A peer not heard for this long leaves the view, 50 to 60000 [default: 800]",
         set!(peer_timeout_ms = |text| values::number(text, "a peer timeout", 50..=60_000)),
+    ),
+    one(
+        "membership",
+        "swim|etcd://HOST:PORT[,HOST:PORT…]",
+        "Who spreads what nodes know of each other: they themselves, or an etcd as well [default: swim]",
+        set!(etcd = values::membership),
+    ),
+    one(
+        "quorum",
+        "N",
+        "Members, this node included, without which no new flow is begun, 0 to 64 [default: 0]",
+        set!(quorum = |text| values::number(text, "a quorum", 0..=64)),
     ),
     one(
         "join-grace-ms",
@@ -399,7 +411,9 @@ pub fn defaults() -> Config {
         frames: None,
         ring_size: 2048,
         tuning: Default::default(),
-        peer_timeout_ms: 1000,
+        peer_timeout_ms: 800,
+        etcd: Vec::new(),
+        quorum: 0,
         hello_interval_ms: 100,
         join_grace_ms: 3000,
         control_socket: PathBuf::new(),

@@ -51,7 +51,7 @@ fn defaults_are_as_documented() {
     assert!(config.tuning.need_wakeup && !config.tuning.fifo_spin);
     assert_eq!((config.tuning.sched, config.tuning.rss), (Sched::Other, RssChoice::Symmetric));
     let timings = (config.peer_timeout_ms, config.hello_interval_ms, config.join_grace_ms);
-    assert_eq!(timings, (1000, 100, 3000));
+    assert_eq!(timings, (800, 100, 3000));
     // Help names the defaults; it must not name others.
     for (name, value) in [
         ("control-port", config.control_port.to_string()),
@@ -255,6 +255,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("timeout", "upd=5", "timeout \"upd\" is unknown; valid names are"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
+    ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),
+    ("quorum", "65", "a quorum is a whole number from 0 to 64"),
     ("join-grace-ms", "9999999", "a join grace is a whole number from 0 to 600000"),
     ("log", "loud", "the log level is off, error, warn"),
 ];
@@ -293,6 +295,7 @@ fn rules_between_values_get_their_sentences() {
         (&[("batch", "128"), ("ring-size", "64")], "--batch 128 is more than a ring holds (--ring-size 64)"),
         (&[("tx-batch", "512"), ("ring-size", "256")], "--tx-batch 512 is more than a ring holds"),
         (&[("peer-timeout-ms", "200")], "--peer-timeout-ms 200 is less than three times"),
+        (&[("quorum", "5")], "--quorum 5 is more than the cluster has nodes"),
         (&[("control-socket", &long)], "--control-socket /run/xxx"),
         (&[("node-id", "1"), ("node-id", "2")], "--node-id 1 2: this option has one value"),
     ];

@@ -148,6 +148,14 @@ impl Config {
                 self.peer_timeout_ms, self.hello_interval_ms
             ));
         }
+        if self.quorum > self.peers.len() + 1 {
+            return refuse(format!(
+                "--quorum {} is more than the cluster has nodes ({} with this one): no flow could ever begin; give at most {}, better one more than half",
+                self.quorum,
+                self.peers.len() + 1,
+                self.peers.len() + 1
+            ));
+        }
         if self.pass.len() > PASS_RULES {
             return refuse(format!(
                 "--pass is given {} times: there is room for {PASS_RULES} rules; use port 0 for all ports of a protocol",

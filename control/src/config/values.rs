@@ -245,3 +245,22 @@ pub fn log(text: &str) -> Result<String, Rule> {
         "the log level is off, error, warn, info, debug, trace or a filter like info,samepath=debug; write one of these",
     )
 }
+/// `swim`, or the endpoints of an etcd.
+pub fn membership(text: &str) -> Result<Vec<String>, Rule> {
+    if text == "swim" {
+        return Ok(Vec::new());
+    }
+    let rule = || {
+        Rule("a membership is swim or etcd://HOST:PORT[,HOST:PORT…]; for example etcd://10.9.0.9:2379".into())
+    };
+    let endpoints = text.strip_prefix("etcd://").ok_or_else(rule)?;
+    let endpoint = |one: &str| {
+        let (host, port) = one.rsplit_once(':').filter(|(host, _)| !host.is_empty()).ok_or_else(rule)?;
+        let plain = !host.contains(['/', '@', '?', ' ']);
+        match port.parse::<u16>() {
+            Ok(port) if port > 0 && plain => Ok(one.to_owned()),
+            _ => Err(rule()),
+        }
+    };
+    endpoints.split(',').map(endpoint).collect()
+}

@@ -12,8 +12,7 @@ use super::Node;
 use super::walks::Errand;
 use crate::operator::OperatorRequest;
 use crate::operator::api::{
-    Aggregation, Count, Interface, Member, Members, Replication, Reply, Request, Rings, Scheduling, Stats,
-    Status,
+    Aggregation, Count, Interface, Replication, Reply, Request, Rings, Scheduling, Stats, Status,
 };
 use crate::operator::director;
 use crate::operator::drain::Stage;
@@ -76,7 +75,8 @@ impl Node {
             node: self.config.node.0,
             cluster: self.config.cluster,
             version: env!("CARGO_PKG_VERSION").into(),
-            ready: self.takes_flows(),
+            ready: self.takes_flows() && self.membership.is_agreed() && self.view.quorate,
+            obstacles: self.obstacles(),
             drain: self.drain(),
             aggregation: self.settings.aggregation,
             forwarder: self.forwarding.state().0.name().into(),
@@ -106,6 +106,7 @@ impl Node {
                 xdp_mode: nic.xdp_mode.clone(),
                 zero_copy: self.sockets(nic.port).all(|socket| socket.zero_copy),
                 rss: if nic.queues == 1 { "one-queue".into() } else { nic.rss.name().into() },
+                up: self.duty.is_up(&nic.name),
                 need_wakeup: self.config.tuning.need_wakeup,
                 busy_poll: self.busy_poll(nic.port).into(),
             })
@@ -144,7 +145,6 @@ impl Node {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.forwarding.state().1.map(Into::into));
-        warnings.extend(self.duty.warning());
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
@@ -154,38 +154,6 @@ impl Node {
             ));
         }
         warnings
-    }
-
-    fn members(&self) -> Members {
-        let now = self.now();
-        let mut members = vec![Member {
-            node: self.config.node.0,
-            address: self.config.cluster_address.to_string(),
-            live: true,
-            is_self: true,
-            weight: self.view.my_weight(),
-            connected: true,
-            last_heard_ms: None,
-            buckets: self.view.director.share(self.config.node),
-            refused: None,
-        }];
-        for (peer, state) in self.config.peers.iter().zip(self.liveness.peers()) {
-            members.push(Member {
-                node: peer.node.0,
-                address: peer.address.to_string(),
-                live: self.view.is_live(peer.node),
-                is_self: false,
-                weight: state.weight,
-                connected: state.connected,
-                last_heard_ms: (state.last_heard.0 > 0).then(|| now.since(state.last_heard)),
-                buckets: self.view.director.share(peer.node),
-                refused: state.refused.clone(),
-            });
-        }
-        members.sort_by_key(|member| member.node);
-        let epoch = self.view.epoch;
-        let adopted = self.workers.counters().iter().all(|one| one.view_epoch.get() == u64::from(epoch));
-        Members { epoch, adopted, members }
     }
 
     fn stats(&self) -> Stats {

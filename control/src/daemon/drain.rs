@@ -16,7 +16,6 @@ const OFFER_MS: u64 = 200;
 pub(super) struct Draining {
     since: NowMs,
     began_with: u64,
-    offered: NowMs,
     /// Nothing is owned here any more, and the peers have acknowledged everything.
     pub(super) done: bool,
 }
@@ -29,11 +28,11 @@ impl Node {
                 return Ok(Err(obstacle));
             }
             let now = self.now();
-            self.draining =
-                Some(Draining { since: now, began_with: self.owned(), offered: now, done: false });
+            self.draining = Some(Draining { since: now, began_with: self.owned(), done: false });
             tracing::info!(sessions = self.owned(), "draining: sessions are handed over");
+            // The first offer follows at once.
+            self.offered = NowMs(0);
             self.renew_view()?;
-            self.workers.tell_all(|| ToWorker::HandOver);
         }
         Ok(Ok(self.drain()))
     }
@@ -62,10 +61,15 @@ impl Node {
         })
     }
 
-    /// Offers what is still owned here; notices when all is done.
-    pub(super) fn watch_drain(&mut self) {
+    /// Sessions that this node owns and cannot serve, or shall not, are offered to peers again and again;
+    /// notices when a drain is over.
+    pub(super) fn watch_hand_over(&mut self) {
         let now = self.now();
         let owned = self.owned();
+        if owned > 0 && self.hands_over() && now.since(self.offered) >= OFFER_MS {
+            self.offered = now;
+            self.workers.tell_all(|| ToWorker::HandOver);
+        }
         let dirty: u64 = self.workers.counters().iter().map(|one| one.dirty.get()).sum();
         let Some(draining) = &mut self.draining else { return };
         let done = owned == 0 && dirty == 0 && self.replicator.is_flushed();
@@ -73,10 +77,12 @@ impl Node {
             tracing::info!(ms = now.since(draining.since), "drained: peers own all sessions");
         }
         draining.done = done;
-        if owned > 0 && now.since(draining.offered) >= OFFER_MS {
-            draining.offered = now;
-            self.workers.tell_all(|| ToWorker::HandOver);
-        }
+    }
+
+    /// It drains, or is none of the members all agree on.
+    fn hands_over(&self) -> bool {
+        let unfit = self.draining.is_some() || !self.membership.is_agreed();
+        unfit && self.settings.aggregation && self.view.my_weight() == 0
     }
 
     /// Sessions this node owns.

@@ -50,6 +50,11 @@ impl Duty {
         due
     }
 
+    /// A data interface is there, as far as it counts.
+    pub(super) fn is_up(&self, name: &str) -> bool {
+        !self.links_down || !self.down.iter().any(|down| down == name)
+    }
+
     /// A sentence for `status`.
     pub(super) fn warning(&self) -> Option<String> {
         self.links_down.then(|| {
@@ -102,7 +107,7 @@ impl Node {
     /// A peer runs again without what it owned: it directs nothing until it says so, then its flows get new Owners.
     pub(super) fn adopt_flows_of(&mut self, from: NodeId) -> anyhow::Result<()> {
         tracing::info!(peer = %from, "peer has begun anew: its flows get new Owners");
-        self.liveness.restarted(from);
+        self.membership.evidence_mut().restarted(from);
         self.renew_view()?;
         self.workers.tell_all(|| ToWorker::Adopt { owner: from });
         Ok(())

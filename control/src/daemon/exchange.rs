@@ -53,17 +53,17 @@ impl Node {
     pub(super) fn take_event(&mut self, event: PeerEvent) -> anyhow::Result<()> {
         match event {
             PeerEvent::Connected { peer } => {
-                self.liveness.connected(peer);
+                self.membership.evidence_mut().connected(peer);
                 tracing::info!(%peer, "control channel open");
             }
             PeerEvent::Lost { peer } => {
-                self.liveness.disconnected(peer);
+                self.membership.evidence_mut().disconnected(peer);
                 tracing::info!(%peer, "control channel lost");
             }
             PeerEvent::Refused { peer, reason, .. } => {
                 tracing::warn!("{reason}");
                 if let Some(peer) = peer {
-                    self.liveness.refused(peer, reason.clone());
+                    self.membership.evidence_mut().refused(peer, reason.clone());
                 }
                 self.refusals.push((peer, reason));
                 self.refusals.truncate(64);
@@ -104,8 +104,12 @@ impl Node {
                     }
                 }
             }
+            PeerEvent::Datagram { from, bytes } => {
+                let now = self.now();
+                self.membership.handle_message(from, &bytes, now);
+            }
             PeerEvent::Leaving { from } => {
-                self.liveness.leaving(from);
+                self.membership.evidence_mut().leaving(from);
                 tracing::info!(peer = %from, "peer leaves");
             }
         }

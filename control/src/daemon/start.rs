@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use samepath_bpf::{PortConfig, PortRole, Steering, SteeringConfig};
@@ -22,11 +23,13 @@ use super::walks::Walks;
 use super::{Node, membership, rings};
 use crate::config::{Config, Forwarder, XdpMode};
 use crate::keys::ClusterKeys;
-use crate::liveness::Liveness;
+use crate::membership::etcd::Etcd;
+use crate::membership::{Membership, MembershipConfig};
 use crate::nic::{self, Nic};
 use crate::operator::OperatorSocket;
 use crate::replicate::{NodeKeys, ReplicateConfig, Replicator};
 use crate::routes::{PortLink, RouteMirror};
+use crate::stall::{Pulse, StallGuard};
 use crate::workers::{Workers, WorkersPlan};
 
 /// Operator requests waiting for the loop.
@@ -79,7 +82,10 @@ impl Node {
         tokio::task::spawn_local(socket.serve(sender));
         let mut node = Self {
             started: clock.now(),
-            liveness: Liveness::new(config.peers.iter().map(|peer| peer.node), config.peer_timeout_ms),
+            membership: Membership::new(membership_config(&config)?),
+            pulses: workers.counters().iter().map(|_| Pulse::new(clock.now().0)).collect(),
+            etcd: start_etcd(&config)?,
+            stall: StallGuard::start(workers.counters().to_vec(), config.peer_timeout_ms / 2, clock)?,
             frames: u64::from(frames),
             huge_pages,
             warnings,
@@ -100,9 +106,11 @@ impl Node {
             walks: Walks::default(),
             duty: Duty::default(),
             refusals: Vec::new(),
+            watched: clock.now(),
             ready: false,
             joined: false,
             draining: None,
+            offered: clock.now(),
             leaving: false,
             config,
             clock,
@@ -135,6 +143,25 @@ fn start_replication(
         idle_timeout_ms: ReplicateConfig::IDLE_TIMEOUT_MS,
     };
     Ok(Replicator::start(replicate, clock)?)
+}
+
+fn start_etcd(config: &Config) -> anyhow::Result<Option<Etcd>> {
+    let endpoints = config.etcd.clone();
+    let start = || Etcd::start(endpoints, config.cluster, config.node, config.peer_timeout_ms);
+    (!config.etcd.is_empty()).then(start).transpose()
+}
+
+fn membership_config(config: &Config) -> anyhow::Result<MembershipConfig> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(MembershipConfig {
+        node: config.node,
+        peers: config.peers.iter().map(|peer| peer.node).collect(),
+        started: since_1970.as_millis() as u64,
+        timeout_ms: config.peer_timeout_ms,
+        hello_interval_ms: config.hello_interval_ms,
+        quorum: config.quorum,
+        seed: random_u64()?,
+    })
 }
 
 fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result<Steering> {

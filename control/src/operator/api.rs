@@ -153,8 +153,10 @@ pub struct Status {
     /// Version of the program.
     pub version: String,
     /// Takes its part: workers run, peers' sessions have arrived (or were waited for long enough), and
-    /// the node does not drain.
+    /// nothing of `obstacles` is in the way.
     pub ready: bool,
+    /// Why it takes no flows, a sentence each.
+    pub obstacles: Vec<String>,
     /// Whether it hands its sessions over, and how far that is.
     pub drain: Drain,
     /// Flows are brought to their Owner.
@@ -200,6 +202,8 @@ pub struct Interface {
     /// Where both directions of a flow arrive: `symmetric` (one queue), `asymmetric` (two), `one-queue`,
     /// or `unknown`.
     pub rss: Cow<'static, str>,
+    /// The link is there (of data interfaces; debounced).
+    pub up: bool,
     /// Drivers say when they must be woken.
     pub need_wakeup: bool,
     /// `off`, `on`, or `no effect`: asked for, and no packet came by a device that can be polled.
@@ -226,10 +230,18 @@ pub struct Scheduling {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Members {
-    /// Number of this node's present view; each node counts its own.
+    /// Number of this node's present view, the same on all members once they agree.
     pub epoch: u32,
     /// Every worker uses that view already.
     pub adopted: bool,
+    /// The members all agree on, ascending.
+    pub agreed: Vec<u16>,
+    /// `swim`, `etcd`, or `etcd (away)`.
+    pub membership: Cow<'static, str>,
+    /// They are as many as `--quorum` asks for.
+    pub quorate: bool,
+    /// Silence after which a node is dead, ms.
+    pub timeout_ms: u64,
     /// All configured nodes, this one included, ascending.
     pub members: Vec<Member>,
 }
@@ -244,6 +256,9 @@ pub struct Member {
     pub address: String,
     /// It is in the present view.
     pub live: bool,
+    /// `member`; `apart`: heard here, but not by all or not hearing all; `flapping`: kept out until it is
+    /// steady; `not admitted`, `refused`, `left`, `dead`, `never heard`.
+    pub state: Cow<'static, str>,
     /// It is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
@@ -253,6 +268,13 @@ pub struct Member {
     pub connected: bool,
     /// Since its last Hello, ms; null: never heard, or this node.
     pub last_heard_ms: Option<u64>,
+    /// How long it was silent when it was last taken for dead, ms; null: it never was.
+    pub detected_ms: Option<u64>,
+    /// SWIM's own opinion: `alive`, `suspect` or `down`; null: none.
+    pub swim: Option<Cow<'static, str>>,
+    /// `whole`: each has the other's sessions; `sending` to it, `receiving` from it; `none`: no control channel.
+    /// Of this node: `whole` or `waiting`.
+    pub sync: Cow<'static, str>,
     /// Director buckets it holds in the present view.
     pub buckets: usize,
     /// Why its control channel is refused, null if it is not.

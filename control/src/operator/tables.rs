@@ -76,13 +76,16 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
     if status.drain.stage != Stage::Off {
         writeln!(out, "{}", status.drain)?;
     }
+    for obstacle in &status.obstacles {
+        writeln!(out, "takes no flows: {obstacle}")?;
+    }
     writeln!(out, "aggregation {}", on(status.aggregation))?;
     writeln!(out, "forwarder {}", status.forwarder)?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
     writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;
     writeln!(out)?;
-    let rows: Vec<[String; 10]> = status
+    let rows: Vec<[String; 11]> = status
         .interfaces
         .iter()
         .map(|interface| {
@@ -90,6 +93,7 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
                 interface.name.clone(),
                 interface.role.to_string(),
                 if interface.zone.is_empty() { "-".into() } else { interface.zone.clone() },
+                if interface.up { "up".into() } else { "DOWN".into() },
                 interface.ifindex.to_string(),
                 interface.queues.to_string(),
                 interface.xdp_mode.clone(),
@@ -104,6 +108,7 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         "interface",
         "role",
         "zone",
+        "link",
         "index",
         "queues",
         "xdp",
@@ -150,7 +155,7 @@ fn duration(seconds: u64) -> String {
 }
 
 fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 7]> = members
+    let rows: Vec<[String; 9]> = members
         .members
         .iter()
         .map(|member| {
@@ -162,15 +167,29 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
             [
                 member.node.to_string(),
                 member.address.clone(),
-                yes(member.live),
+                member.state.to_string(),
                 if member.is_self { "-".into() } else { yes(member.connected) },
                 heard,
+                member.detected_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms")),
+                member.sync.to_string(),
                 member.weight.to_string(),
                 member.buckets.to_string(),
             ]
         })
         .collect();
-    table(out, ["node", "address", "live", "connected", "last heard", "weight", "buckets"], &rows)?;
+    table(
+        out,
+        ["node", "address", "state", "connected", "last heard", "detected", "sync", "weight", "buckets"],
+        &rows,
+    )?;
+    writeln!(
+        out,
+        "epoch {}, timeout {} ms, membership {}",
+        members.epoch, members.timeout_ms, members.membership
+    )?;
+    if !members.quorate {
+        writeln!(out, "no quorum: flows that are not known yet are refused")?;
+    }
     if !members.adopted {
         writeln!(out, "some workers still use the view before epoch {}", members.epoch)?;
     }

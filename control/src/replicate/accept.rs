@@ -113,6 +113,7 @@ async fn converse(
     };
     let link = shared.machine().accepted(peer);
     let wake = Notify::new();
+    let datagrams = events.clone();
     let mut frames = Frames::new(receive, shared.identity.node, peer);
     let reading = async {
         let hello = frames.hello().await?;
@@ -128,9 +129,18 @@ async fn converse(
     let end: Result<(), StreamEnd> = tokio::select! {
         end = reading => end,
         end = write(shared, link, &mut send, &wake) => Err(end),
+        end = datagrams_in(connection, peer, &datagrams) => Err(end),
     };
     shared.machine().closed(link, shared.now());
     end.err().unwrap_or(StreamEnd::Broken)
+}
+
+/// Datagrams in, for ever. One for which the consumer has no place is lost, as any may be.
+async fn datagrams_in(connection: &Connection, from: NodeId, events: &mpsc::Sender<PeerEvent>) -> StreamEnd {
+    while let Ok(bytes) = connection.read_datagram().await {
+        let _ = events.try_send(PeerEvent::Datagram { from, bytes });
+    }
+    StreamEnd::Broken
 }
 
 /// Hands a message to the machine and what it means to the consumer. The place comes first: what the machine has taken

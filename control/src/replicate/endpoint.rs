@@ -7,7 +7,7 @@ use std::time::Duration;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use super::limits::{INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
+use super::limits::{DATAGRAMS, INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
 use super::{ReplicateConfig, StartError, tls};
 
 /// The open port, and what dialling needs.
@@ -57,7 +57,7 @@ fn transport(idle_timeout_ms: u32) -> TransportConfig {
         .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(STREAM_WINDOW))
         .send_window(STREAM_WINDOW.into());

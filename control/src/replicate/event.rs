@@ -98,6 +98,13 @@ pub enum PeerEvent {
         /// The sessions.
         records: Vec<Record>,
     },
+    /// A datagram of the peer, whoever else's words it may carry.
+    Datagram {
+        /// Its sender.
+        from: NodeId,
+        /// What it says.
+        bytes: bytes::Bytes,
+    },
     /// The peer stops on purpose; what it had to say has been said.
     Leaving {
         /// The peer.

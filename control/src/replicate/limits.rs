@@ -69,5 +69,8 @@ pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// 333 ms (RFC 9002) would make a lost first packet cost a second.
 pub const INITIAL_RTT_MS: u64 = 50;
 
+/// Bytes of membership datagrams that may wait; when there are more the oldest go, which newer ones make up for.
+pub const DATAGRAMS: usize = 64 * 1024;
+
 /// Time between keep-alive packets, ms: ten fit into the idle timeout.
 pub const KEEP_ALIVE_MS: u64 = 200;

@@ -213,6 +213,16 @@ impl Replicator {
         self.shared.machine().is_flushed()
     }
 
+    /// Sends a datagram to a peer, if it is connected: best effort.
+    pub fn send_datagram(&self, to: NodeId, datagram: Vec<u8>) {
+        let Some(link) = self.shared.peers.get(&to) else { return };
+        let connections = link.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = &connections[Side::Sending as usize] {
+            // Whatever is wrong with the connection, its own task finds out.
+            let _ = connection.send_datagram(datagram.into());
+        }
+    }
+
     fn wake_all(&self) {
         for peer in self.shared.peers.values() {
             peer.wake.notify_one();

@@ -29,7 +29,7 @@ pub struct Peer {
 /// Epoch and live members, with everything workers derive from them.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Counts the views this node has published.
+    /// Number of the view, the same on all members once they agree.
     pub epoch: u32,
     /// This node.
     pub me: NodeId,
@@ -39,6 +39,8 @@ pub struct View {
     pub peers: Vec<Peer>,
     /// Who directs which bucket.
     pub director: Director,
+    /// The members are enough (`--quorum`): flows may begin.
+    pub quorate: bool,
 }
 
 impl View {
@@ -53,7 +55,7 @@ impl View {
     ) -> Self {
         members.sort_unstable();
         let director = Director::new(&members, hash, key);
-        Self { epoch, me, members, peers, director }
+        Self { epoch, me, members, peers, director, quorate: true }
     }
 
     /// True if `node` is live.

@@ -7,5 +7,5 @@ mod prefetch;
 mod tags;
 
 pub use array::{HugeArray, Pages};
-pub use prefetch::prefetch;
+pub use prefetch::prefetch_in;
 pub use tags::{LANES, matches};

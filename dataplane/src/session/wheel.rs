@@ -16,6 +16,7 @@
 //! the session is not, the timer is set again. [`Wheel::schedule_no_later`] covers times that come closer.
 
 use crate::clock::NowMs;
+use crate::memory::HugeArray;
 use crate::session::table::Slot;
 
 /// Length of a tick, ms: the granularity. 64 ms is far below the shortest idle time (1 s), and four levels
@@ -50,7 +51,7 @@ const UNSET: Timer = Timer { previous: NONE, next: NONE, bucket: NONE, tick: 0 }
 /// The timers of one core's sessions.
 #[derive(Debug)]
 pub struct Wheel {
-    timers: Vec<Timer>,
+    timers: HugeArray<Timer>,
     /// First timer of each bucket.
     heads: [u32; (LEVELS * BUCKETS) as usize],
     /// Which buckets are not empty, a bit each.
@@ -64,7 +65,7 @@ impl Wheel {
     /// A wheel for slots `0..capacity` that starts at `now`.
     pub fn new(capacity: usize, now: NowMs) -> Self {
         Self {
-            timers: vec![UNSET; capacity],
+            timers: HugeArray::new(capacity, UNSET),
             heads: [NONE; (LEVELS * BUCKETS) as usize],
             occupied: [0; LEVELS as usize],
             current: now.0 / TICK_MS,

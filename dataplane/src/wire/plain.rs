@@ -10,6 +10,7 @@
 //! a test holds the two together.
 
 use crate::flow::{Direction, proto};
+use crate::wire::ethernet;
 use crate::wire::layout::{FLAG_IPV6, Layout, NO_VLAN};
 use crate::wire::octets::array;
 use crate::wire::tcp::{ACK, FIN, RST, SYN, URG};
@@ -63,11 +64,119 @@ pub struct Plain {
 /// `01 01 08 0a`: two NOPs and a timestamp option of ten bytes (RFC 7323 appendix A), as all stacks send it.
 const TIMESTAMP: [u8; 4] = [1, 1, 8, 10];
 
+/// Where layer 4 begins in untagged frames without IP options or extension headers, and where the part of
+/// TCP that is always there ends.
+const V4_PORTS: u16 = 34;
+const V4_FIXED: usize = V4_PORTS as usize + 20;
+const V6_PORTS: u16 = 54;
+const V6_FIXED: usize = V6_PORTS as usize + 20;
+
+/// The TCP header's length and the flags that matter, bytes 12 and 13 (low byte first), and what they are in an
+/// ACK.
+const LENGTH_AND_FLAGS: u16 = 0xf0 | ((FIN | SYN | RST | ACK | URG) as u16) << 8;
+const NO_OPTIONS: u16 = 5 << 4 | (ACK as u16) << 8;
+const TWELVE_BYTES: u16 = 8 << 4 | (ACK as u16) << 8;
+
 impl Plain {
-    /// Reads a frame that starts at the (inner) Ethernet header and whose `layout` is known. `None` if it is
+    /// Reads a frame that starts at the (inner) Ethernet header and what the XDP program found in it. `None` if it is
     /// not plain; then `self` is half filled.
+    ///
+    /// TCP without tags, IP options and extension headers is read at fixed offsets, one check for all of them.
     #[inline(always)]
-    pub fn read(&mut self, frame: &[u8], layout: &Layout) -> Option<()> {
+    pub fn read(&mut self, frame: &[u8], metadata: &[u8; Layout::SIZE]) -> Option<()> {
+        let layout = Layout::from_metadata(metadata);
+        let untagged = layout.l3_off == ethernet::HEADER as u16 && layout.vlan_outer == NO_VLAN;
+        if untagged && layout.proto == proto::TCP {
+            let ipv6 = layout.flags & FLAG_IPV6 != 0;
+            let read = match layout.l4_off {
+                V4_PORTS if !ipv6 => self.read_v4(frame, layout.l3_end)?,
+                V6_PORTS if ipv6 => self.read_v6(frame, layout.l3_end)?,
+                _ => false,
+            };
+            if read {
+                return Some(());
+            }
+        }
+        self.read_any(frame, metadata)
+    }
+
+    /// TCP over IPv4; false if both addresses are the same, whose order the ports decide.
+    #[inline(always)]
+    fn read_v4(&mut self, frame: &[u8], end: u16) -> Option<bool> {
+        let fixed: &[u8; V4_FIXED] = frame.first_chunk()?;
+        let numbers = u64::from_be_bytes(*fixed[26..].first_chunk()?);
+        let turned = numbers.rotate_left(32);
+        if numbers == turned {
+            return Some(false);
+        }
+        if fixed[22] <= 1 {
+            return None;
+        }
+        self.ipv6 = false;
+        self.ends[0] = numbers.min(turned);
+        self.finish(frame, V4_PORTS, fixed.last_chunk()?, end, numbers > turned).map(|()| true)
+    }
+
+    /// As [`Plain::read_v4`], over IPv6.
+    #[inline(always)]
+    fn read_v6(&mut self, frame: &[u8], end: u16) -> Option<bool> {
+        let fixed: &[u8; V6_FIXED] = frame.first_chunk()?;
+        let word = |at: usize| Some(u64::from_le_bytes(*fixed.get(at..)?.first_chunk()?));
+        let (source, destination) = ([word(22)?, word(30)?], [word(38)?, word(46)?]);
+        let number =
+            |words: [u64; 2]| u128::from(words[0].swap_bytes()) << 64 | u128::from(words[1].swap_bytes());
+        if source == destination {
+            return Some(false);
+        }
+        if fixed[21] <= 1 {
+            return None;
+        }
+        let swapped = number(source) > number(destination);
+        let ([a, b], [c, d]) = if swapped { (destination, source) } else { (source, destination) };
+        self.ipv6 = true;
+        self.ends = [a, b, c, d].map(|word| u64::from_ne_bytes(word.to_le_bytes()));
+        self.finish(frame, V6_PORTS, fixed.last_chunk()?, end, swapped).map(|()| true)
+    }
+
+    /// All behind the IP header of an untagged frame: a TCP header at `l4_off`, `header` its first part.
+    #[inline(always)]
+    fn finish(
+        &mut self,
+        frame: &[u8],
+        l4_off: u16,
+        header: &[u8; 20],
+        end: u16,
+        swapped: bool,
+    ) -> Option<()> {
+        if usize::from(end) > frame.len() {
+            return None;
+        }
+        let length = match u16::from_le_bytes([header[12], header[13]]) & LENGTH_AND_FLAGS {
+            NO_OPTIONS => 20,
+            TWELVE_BYTES if array::<4>(frame, usize::from(l4_off) + 20)? == TIMESTAMP => 32,
+            _ => return None,
+        };
+        let word =
+            |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        self.layer4 = Layer4::Tcp;
+        self.step = Step {
+            seq: word(4),
+            ack: word(8),
+            window: u16::from_be_bytes([header[14], header[15]]),
+            payload: u32::from(end).checked_sub(u32::from(l4_off) + length)?,
+        };
+        (self.l3_off, self.l3_length) = (ethernet::HEADER as u16, end - ethernet::HEADER as u16);
+        let ports = word(0);
+        let ordered = if swapped { ports } else { ports.rotate_left(16) };
+        self.rest = u64::from(ordered) | u64::from(proto::TCP) << 56;
+        self.direction = if swapped { Direction::HiToLo } else { Direction::LoToHi };
+        Some(())
+    }
+
+    /// Headers wherever they are.
+    #[inline(never)]
+    fn read_any(&mut self, frame: &[u8], metadata: &[u8; Layout::SIZE]) -> Option<()> {
+        let layout = Layout::from_metadata(metadata);
         let (l3, l4, end) =
             (usize::from(layout.l3_off), usize::from(layout.l4_off), usize::from(layout.l3_end));
         let ip = frame.get(l3..l4)?;
@@ -96,7 +205,7 @@ impl Plain {
         let ports = ports.swap_bytes();
         let swapped = if self.ipv6 { self.order_v6(ip, ports)? } else { self.order_v4(ip, ports)? };
         let ordered = if swapped { ports } else { ports.rotate_left(16) };
-        self.rest = u64::from(ordered) | u64::from(proto_vlans(layout)) << 32;
+        self.rest = u64::from(ordered) | u64::from(proto_vlans(&layout)) << 32;
         self.direction = if swapped { Direction::HiToLo } else { Direction::LoToHi };
         Some(())
     }
@@ -182,7 +291,7 @@ mod tests {
     /// Whatever `Plain` reads, `Packet` reads alike.
     fn agree(frame: &[u8], layout: &Layout) -> bool {
         let mut plain = Plain::default();
-        if plain.read(frame, layout).is_none() {
+        if plain.read(frame, &layout.to_metadata()).is_none() {
             return false;
         }
         let packet = Packet::read(frame, *layout).unwrap();
@@ -247,7 +356,7 @@ mod tests {
             let mut layout = Layout::parse(&frame, 0, &FlowHasher::new(3)).unwrap();
             *[&mut layout.l3_off, &mut layout.l4_off, &mut layout.l3_end, &mut layout.vlan_outer,
                 &mut layout.vlan_inner, &mut layout.inner_off][at] = value;
-            let _ = Plain::default().read(&frame[..length.min(frame.len())], &layout);
+            let _ = Plain::default().read(&frame[..length.min(frame.len())], &layout.to_metadata());
         }
     }
 

@@ -27,15 +27,21 @@ pub fn decrement_ttl(frame: &mut [u8], layout: &Layout) -> bool {
 
 /// [`decrement_ttl`] of a packet that was found to be whole and to have a TTL or hop limit above 1. False,
 /// and nothing is changed, if `l3_off` does not fit.
+///
+/// IPv4's TTL, protocol and checksum are one number here, the TTL its lowest byte: the checksum's two bytes lie
+/// the other way round, which one's complement sums do not mind (RFC 1071 section 2).
 #[inline(always)]
 pub(crate) fn decrement_ttl_of_plain(frame: &mut [u8], l3_off: usize, ipv6: bool) -> bool {
     if ipv6 {
         return frame.get_mut(l3_off + 7).map(|hops| *hops = hops.wrapping_sub(1)).is_some();
     }
-    let Some(fields) = frame.get_mut(l3_off + 8..l3_off + 12) else { return false };
-    fields[0] = fields[0].wrapping_sub(1);
-    let checksum = after_ttl_decrement(u16::from_be_bytes([fields[2], fields[3]]));
-    fields[2..].copy_from_slice(&checksum.to_be_bytes());
+    let Some(fields) = frame.get_mut(l3_off + 8..l3_off + 12).and_then(|fields| fields.first_chunk_mut())
+    else {
+        return false;
+    };
+    let word = u32::from_le_bytes(*fields);
+    let carry = u32::from(word >= 0xfffe_0000);
+    *fields = word.wrapping_sub(1).wrapping_add((1 + carry) << 16).to_le_bytes();
     true
 }
 
@@ -86,6 +92,22 @@ mod tests {
         // 0xfeff becomes 0x0000, not 0xffff: the case RFC 1624 was written for.
         for (before, after) in [(0xfeff, 0x0000), (0xff00, 0x0001), (0xfe00, 0xff00), (0, 0x0100)] {
             assert_eq!(after_ttl_decrement(before), after, "{before:#06x}");
+        }
+    }
+
+    /// The short form changes the same bytes, whatever the checksum.
+    #[test]
+    fn plain_packets_are_decremented_alike() {
+        for checksum in 0..=u16::MAX {
+            for ttl in [2, 64, 255] {
+                let mut frame = TCP_SYN;
+                frame[22] = ttl;
+                frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+                let mut other = frame;
+                assert!(decrement_ttl(&mut frame, &layout(&TCP_SYN)));
+                assert!(decrement_ttl_of_plain(&mut other, 14, false));
+                assert_eq!(frame, other, "checksum {checksum:#06x}, TTL {ttl}");
+            }
         }
     }
 

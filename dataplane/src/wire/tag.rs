@@ -21,7 +21,8 @@
 //! which this replaces, cost as much as the rest of a packet (`docs/decisions/0012-tunnel-tag.md`).
 
 use aes::Aes128Enc;
-use aes::cipher::{BlockEncrypt, KeyInit};
+use aes::cipher::consts::U16;
+use aes::cipher::{Block, BlockBackend, BlockClosure, BlockEncrypt, BlockSizeUser, KeyInit};
 
 use crate::flow::{Direction, FlowKey};
 use crate::wire::plain::Plain;
@@ -100,27 +101,39 @@ pub(super) fn tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &Ta
     let half = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| data[at + byte]));
     let head = u64::from(u32::from_be_bytes([format, vni[0], vni[1], vni[2]])) << 32 | half(0) >> 32;
     let ports = u64::from(flow.rest as u16) << 48 | (flow.rest >> 16 & 0xffff) << 32;
-    let mut state = block(head, half(4));
-    key.cipher.encrypt_block((&mut state).into());
-    absorb(key, &mut state, half(12), ports | flow.rest >> 32);
+    let (first, second) = ([head, half(4)], [half(12), ports | flow.rest >> 32]);
+    let mut tag = 0;
     if flow.ipv6 {
         let [a, b, c, d] = flow.ends.map(u64::from_be);
-        absorb(key, &mut state, a, b);
-        absorb(key, &mut state, c, d);
+        key.cipher.encrypt_with_backend(Chain { blocks: [first, second, [a, b], [c, d]], tag: &mut tag });
     } else {
-        absorb(key, &mut state, flow.ends[0], 0);
+        let last = [flow.ends[0], 0];
+        key.cipher.encrypt_with_backend(Chain { blocks: [first, second, last], tag: &mut tag });
     }
-    u64::from_be_bytes(std::array::from_fn(|byte| state[byte]))
+    tag
 }
 
-#[inline(always)]
-fn block(high: u64, low: u64) -> [u8; 16] {
-    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+/// Blocks of two words, encrypted one upon the other; all at once, for the cipher asks anew at every call what
+/// the processor can do.
+struct Chain<'a, const N: usize> {
+    blocks: [[u64; 2]; N],
+    tag: &'a mut u64,
 }
 
-#[inline(always)]
-fn absorb(key: &TunnelKey, state: &mut [u8; 16], high: u64, low: u64) {
-    let mixed = u128::from_be_bytes(*state) ^ (u128::from(high) << 64 | u128::from(low));
-    *state = mixed.to_be_bytes();
-    key.cipher.encrypt_block(state.into());
+impl<const N: usize> BlockSizeUser for Chain<'_, N> {
+    type BlockSize = U16;
+}
+
+impl<const N: usize> BlockClosure for Chain<'_, N> {
+    #[inline(always)]
+    fn call<B: BlockBackend<BlockSize = U16>>(self, backend: &mut B) {
+        let mut state = 0_u128;
+        for [high, low] in self.blocks {
+            let mixed = state ^ u128::from_ne_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+            let mut block = Block::<B>::from(mixed.to_ne_bytes());
+            backend.proc_block((&mut block).into());
+            state = u128::from_ne_bytes(block.into());
+        }
+        *self.tag = (u128::from_be_bytes(state.to_ne_bytes()) >> 64) as u64;
+    }
 }

@@ -36,6 +36,7 @@ use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::octets::{array, be16, be32, byte};
+use crate::wire::plain::Plain;
 use crate::wire::tag::{COVERED, tag};
 use crate::wire::{ipv4, ipv6};
 
@@ -150,13 +151,7 @@ pub struct Received {
 impl Received {
     /// True if whoever sent this holds the key and meant this inner flow.
     pub fn verify(&self, key: &TunnelKey, flow: &FlowKey, direction: Direction) -> bool {
-        self.verify_flow(key, &TaggedFlow::new(flow, direction))
-    }
-
-    /// As [`Received::verify`].
-    #[inline(always)]
-    pub(crate) fn verify_flow(&self, key: &TunnelKey, flow: &TaggedFlow) -> bool {
-        self.tag == tag(key, self.cluster, &self.data, flow)
+        self.tag == tag(key, self.cluster, &self.data, &TaggedFlow::new(flow, direction))
     }
 }
 
@@ -183,21 +178,62 @@ pub fn parse(frame: &[u8], inner_off: usize) -> Result<Received, DropReason> {
     received(cluster, &data).ok_or(DropReason::TunnelUnknown)
 }
 
+/// As [`Received`], where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceivedPlain<'a> {
+    cluster: u32,
+    data: &'a [u8; OPTION_DATA],
+}
+
+impl ReceivedPlain<'_> {
+    /// What the option says.
+    #[inline(always)]
+    pub(crate) fn option(&self) -> Option<TunnelOption> {
+        read_option(self.data)
+    }
+
+    /// The sender's number, if our option is of our version.
+    #[inline(always)]
+    pub(crate) fn sender(&self) -> NodeId {
+        NodeId(u16::from_be_bytes([self.data[16], self.data[17]]))
+    }
+
+    /// All of it.
+    #[cfg(test)]
+    fn whole(&self) -> Option<Received> {
+        received(self.cluster, self.data)
+    }
+
+    /// The sender's cluster id.
+    #[inline(always)]
+    pub(crate) fn cluster(&self) -> u32 {
+        self.cluster
+    }
+
+    /// As [`Received::verify`].
+    #[inline(always)]
+    pub(crate) fn verify(&self, key: &TunnelKey, plain: &Plain) -> bool {
+        let Some((covered, sent)) = self.data.split_first_chunk::<TAG>() else { return false };
+        let computed = tag(key, self.cluster, covered, &TaggedFlow::from(plain));
+        sent.first_chunk().is_some_and(|sent| u64::from_be_bytes(*sent) == computed)
+    }
+}
+
 /// [`parse`] of a frame with exactly the headers that [`emit`] writes and nothing else: no VLAN tag, no option
 /// of others. `None` says nothing.
 #[inline(always)]
-pub(crate) fn parse_plain(frame: &[u8], inner_off: usize) -> Option<Received> {
+pub(crate) fn parse_plain(frame: &[u8], inner_off: usize) -> Option<ReceivedPlain<'_>> {
     const BEHIND_IP: usize = UDP + GENEVE + OPTION;
     let ip = inner_off.checked_sub(BEHIND_IP + ethernet::HEADER)?;
     if ip != ipv4::HEADER && ip != ipv6::HEADER {
         return None;
     }
     let behind: &[u8; GENEVE + OPTION] = frame.get(..inner_off)?.last_chunk()?;
-    let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|byte| behind[at + byte]));
+    let word = |at: usize| u32::from_be_bytes([behind[at], behind[at + 1], behind[at + 2], behind[at + 3]]);
     if word(0) != GENEVE_WORD || word(8) != OPTION_WORD {
         return None;
     }
-    received(word(4) >> 8, behind.last_chunk()?)
+    Some(ReceivedPlain { cluster: word(4) >> 8, data: behind.last_chunk()? })
 }
 
 #[inline(always)]
@@ -338,6 +374,9 @@ pub struct Outer {
 /// Overhead over IPv6.
 const LONGEST: usize = ethernet::HEADER + ipv6::HEADER + UDP + GENEVE + OPTION;
 
+/// Overhead over IPv4.
+const SHORTEST: usize = ethernet::HEADER + ipv4::HEADER + UDP + GENEVE + OPTION;
+
 /// First word of our Geneve header, and of our option.
 const GENEVE_WORD: u32 = (OPTION as u32 / 4) << 24 | TRANSPARENT_ETHERNET as u32;
 const OPTION_WORD: u32 = (OPTION_CLASS as u32) << 16 | (OPTION_TYPE as u32) << 8 | (OPTION_DATA as u32 / 4);
@@ -379,7 +418,14 @@ impl Outer {
         source_port_entropy: u32,
     ) {
         assert!(outer.len() == self.length, "outer headers have one exact length");
-        outer.copy_from_slice(&self.bytes[..self.length]);
+        // Lengths that the compiler knows, and so needs no call for.
+        match outer.first_chunk_mut::<LONGEST>() {
+            Some(all) => *all = self.bytes,
+            None => match (outer.first_chunk_mut::<SHORTEST>(), self.bytes.first_chunk()) {
+                (Some(head), Some(bytes)) => *head = *bytes,
+                _ => unreachable!("headers are as long as those over IPv4 or over IPv6"),
+            },
+        }
         let udp_len = u16::try_from(UDP + GENEVE + OPTION + inner_len);
         let udp_len = udp_len.expect("a frame of the UMEM is far shorter than 65,535 bytes");
         let (head, tail) = outer.split_at_mut(self.length - UDP - GENEVE - OPTION);

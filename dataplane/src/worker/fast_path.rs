@@ -27,7 +27,7 @@ use crate::wire::addresses;
 use crate::wire::flow_hash::core_of;
 use crate::wire::layout::{FLAG_IPV6, FLAG_TUNNEL, Layout};
 use crate::wire::plain::Plain;
-use crate::wire::tunnel::{self, TaggedFlow, TunnelOption};
+use crate::wire::tunnel::{self, TunnelOption};
 use crate::xsk::Io;
 
 /// What was read of a packet of the burst: the plain part of it, and where its session may be.
@@ -52,13 +52,13 @@ pub(super) struct Glance {
 /// Packets of the fast path since the counters were last written.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    packets: u64,
-    /// With outer headers.
-    bytes_in: u64,
-    /// With outer headers.
-    bytes_out: u64,
     forwarded: u64,
     redirected: u64,
+    /// Of (inner) frames.
+    bytes: u64,
+    /// Of outer headers that packets came with, and left with.
+    outer_in: u64,
+    outer_out: u64,
     queries: u64,
     redirects: u64,
     /// Dropped, or handed to another core for sending.
@@ -96,12 +96,16 @@ impl<I: Io> Worker<I> {
         if glances.len() < burst.len() {
             glances.resize(burst.len(), Glance::default());
         }
+        // With one worker, or handed over: this core's.
+        let steered = counted || self.handoff.workers() == 1;
         for (frame, glance) in burst.iter().zip(&mut glances) {
-            glance.is_plain = self.fast.is_on && self.glance(frame, counted, glance).is_some();
+            glance.is_plain = self.glance(frame, steered, glance).is_some();
         }
-        for glance in glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain) {
-            self.shard.table.glance_at(&mut glance.found);
+        if !self.fast.is_on {
+            glances.iter_mut().for_each(|glance| glance.is_plain = false);
         }
+        let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
+        self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
         for (frame, glance) in burst.drain(..).zip(&glances) {
             let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
             if let Some(frame) = left {
@@ -112,89 +116,106 @@ impl<I: Io> Worker<I> {
         (self.burst, self.fast.glances) = (burst, glances);
     }
 
-    /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not.
+    /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not. `steered`: its flow
+    /// is known to be.
     #[inline(always)]
-    fn glance(&self, frame: &I::Frame, counted: bool, glance: &mut Glance) -> Option<()> {
+    fn glance(&self, frame: &I::Frame, steered: bool, glance: &mut Glance) -> Option<()> {
         let (metadata, bytes) = self.io.view(frame);
         let layout = Layout::from_metadata(metadata);
         if layout.flags & !(FLAG_IPV6 | FLAG_TUNNEL) != 0 {
             return None;
         }
-        if !counted && core_of(layout.flow_hash, self.handoff.workers()) != self.index {
+        if !steered && core_of(layout.flow_hash, self.handoff.workers()) != self.index {
             return None;
         }
         (glance.port, glance.flow_hash) = (layout.port, layout.flow_hash);
         if layout.flags & FLAG_TUNNEL != 0 {
-            return self.glance_inside(bytes, &layout, glance);
+            return self.glance_inside(frame, glance);
         }
         (glance.inner_off, glance.option) = (0, None);
         glance.length = bytes.len() as u32;
-        glance.plain.read(bytes, &layout)?;
+        glance.plain.read(bytes, metadata)?;
         glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
         Some(())
     }
 
     /// As [`Worker::glance`], of a tunnel packet: its option is read and its tag verified.
-    fn glance_inside(&self, bytes: &[u8], layout: &Layout, glance: &mut Glance) -> Option<()> {
+    #[inline(never)]
+    fn glance_inside(&self, frame: &I::Frame, glance: &mut Glance) -> Option<()> {
+        let (metadata, bytes) = self.io.view(frame);
+        let layout = Layout::from_metadata(metadata);
         let inner_off = usize::from(layout.inner_off);
         let inner = bytes.get(inner_off..)?;
-        glance.plain.read(inner, layout)?;
+        glance.plain.read(inner, metadata)?;
         glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
         let received = tunnel::parse_plain(bytes, inner_off)?;
         let settings = &self.snapshots.settings;
-        let sender = self.snapshots.view.peer(received.option.sender)?.address;
-        let known = received.cluster == settings.cluster && addresses::is_tunnel_source(bytes, sender);
-        if !known || !received.verify_flow(&settings.tunnel_key, &TaggedFlow::from(&glance.plain)) {
+        let sender = self.snapshots.view.peer(received.sender())?.address;
+        let known = received.cluster() == settings.cluster && addresses::is_tunnel_source(bytes, sender);
+        if !known || !received.verify(&settings.tunnel_key, &glance.plain) {
             return None;
         }
         glance.length = inner.len() as u32;
-        (glance.inner_off, glance.option) = (layout.inner_off, Some(received.option));
+        (glance.inner_off, glance.option) = (layout.inner_off, Some(received.option()?));
         Some(())
     }
 
     /// Sends the packet on if its session says plainly where; gives it back otherwise.
     #[inline(always)]
     fn try_fast(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
-        let Some(slot) = self.shard.table.confirm(&glance.name, &glance.found, &glance.plain.ends) else {
-            return Some(frame);
-        };
-        if self.shard.table.role(slot) == Role::Owner {
-            self.forward_fast(frame, glance, slot, now)
-        } else {
-            self.redirect_fast(frame, glance, slot)
+        match self.shard.table.confirm(&glance.name, &glance.found, &glance.plain.ends) {
+            Some(slot) if self.shard.table.role(slot) == Role::Owner => {
+                self.forward_fast(frame, glance, slot, now)
+            }
+            Some(slot) => self.redirect_fast(frame, glance, slot),
+            None => self.try_elsewhere(frame, glance, now),
+        }
+    }
+
+    /// [`Worker::try_fast`] of a flow that is not where the glance saw it.
+    #[inline(never)]
+    fn try_elsewhere(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
+        let table = &self.shard.table;
+        match table.find_again(&glance.name, &glance.found, &glance.plain.ends) {
+            Some(slot) if table.role(slot) == Role::Owner => self.forward_fast(frame, glance, slot, now),
+            Some(slot) => self.redirect_fast(frame, glance, slot),
+            None => Some(frame),
         }
     }
 
     #[inline(always)]
     fn send_fast(&mut self, port: u8, frame: I::Frame, length: u64) {
-        if self.io.can_send(port) {
-            let Err(frame) = self.io.send(port, frame) else { return };
-            self.not_sent_here(length);
-            self.drop_frame(frame, crate::verdict::DropReason::TxRingFull);
-        } else {
-            self.not_sent_here(length);
-            self.send(port, frame);
+        if let Err(frame) = self.io.send(port, frame) {
+            self.not_sent_here(port, frame, length);
         }
     }
 
-    fn not_sent_here(&mut self, length: u64) {
+    #[cold]
+    #[inline(never)]
+    fn not_sent_here(&mut self, port: u8, frame: I::Frame, length: u64) {
         self.fast.tally.not_sent += 1;
         self.fast.tally.not_sent_bytes += length;
+        if self.io.can_send(port) {
+            self.drop_frame(frame, crate::verdict::DropReason::TxRingFull);
+        } else {
+            self.send(port, frame);
+        }
     }
 
     fn write_tally(&mut self, counted: bool) {
         let tally = std::mem::take(&mut self.fast.tally);
         let counters = &self.counters;
+        let packets = tally.forwarded + tally.redirected;
         if !counted {
-            counters.rx.add(tally.packets);
-            counters.rx_bytes.add(tally.bytes_in);
+            counters.rx.add(packets);
+            counters.rx_bytes.add(tally.bytes + tally.outer_in);
         }
-        counters.fast_path.add(tally.packets);
+        counters.fast_path.add(packets);
         counters.forward.add(tally.forwarded);
         counters.redirect_tx.add(tally.redirected);
         counters.query_rx.add(tally.queries);
         counters.redirect_rx.add(tally.redirects);
-        counters.tx.add(tally.packets - tally.not_sent);
-        counters.tx_bytes.add(tally.bytes_out - tally.not_sent_bytes);
+        counters.tx.add(packets - tally.not_sent);
+        counters.tx_bytes.add(tally.bytes + tally.outer_out - tally.not_sent_bytes);
     }
 }

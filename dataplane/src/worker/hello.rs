@@ -1,10 +1,13 @@
 //! Hello: a small tunnel message to every configured peer, so that liveness is judged on the very path
 //! redirected packets take. Its generation field carries the sender's Director weight, 0 while it is
-//! not ready for Director duty, its zone field whether the sender hears the addressee: a link that carries
-//! packets one way only is no link.
+//! not ready for Director duty, its zone field whether the sender hears the addressee (a link that carries
+//! packets one way only is no link), its epoch field the epoch of the sender's view.
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Worker;
 use crate::clock::NowMs;
+use crate::counters::Told;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::limits::MAX_WEIGHT;
 use crate::verdict::DropReason;
@@ -16,9 +19,9 @@ impl<I: Io> Worker<I> {
     /// A Hello ends here, whatever it says.
     pub(super) fn take_hello(&mut self, frame: I::Frame, layout: &Layout, now: NowMs) {
         match self.read_hello(&frame, layout) {
-            Ok((sender, weight, hears_me)) => {
+            Ok((sender, told)) => {
                 self.counters.hello_rx.add(1);
-                self.counters.heard_from(sender, weight, hears_me, now.0);
+                self.counters.heard_from(sender, told, now.0);
                 self.io.recycle(frame);
             }
             Err(reason) => {
@@ -28,7 +31,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, u8, bool), DropReason> {
+    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, Told), DropReason> {
         let bytes = self.io.bytes(frame);
         let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
         let settings = &self.snapshots.settings;
@@ -41,7 +44,7 @@ impl<I: Io> Worker<I> {
         self.known_sender(bytes, &received)?;
         let weight = received.option.generation.0.min(u32::from(MAX_WEIGHT)) as u8;
         let hears_me = received.option.zone != 0 && received.option.owner == settings.node;
-        Ok((received.option.sender, weight, hears_me))
+        Ok((received.option.sender, Told { weight, hears_me, epoch: received.option.epoch }))
     }
 
     /// Sends a Hello to every peer when it is time; the first worker does it for the node.
@@ -50,6 +53,9 @@ impl<I: Io> Worker<I> {
             return;
         }
         self.next_hello = now.plus(self.ports.hello_interval_ms);
+        if self.counters.silent.load(Relaxed) {
+            return;
+        }
         let view = self.snapshots.view.clone();
         for peer in &view.peers {
             if let Some(ends) = &peer.ends {

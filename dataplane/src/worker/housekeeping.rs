@@ -1,5 +1,6 @@
 //! Between bursts: messages from control, timers, walks, Hello, gauges, stopping.
 
+use super::former::FormerView;
 use super::walks::Purpose;
 use super::{Snapshots, Worker};
 use crate::clock::NowMs;
@@ -34,6 +35,7 @@ impl<I: Io> Worker<I> {
         match message {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
+                self.former = FormerView::after(self.former.take(), &old, &self.snapshots.view, now);
                 self.note_deaths(now);
                 self.draining &= self.snapshots.view.my_weight() == 0;
                 let heard = |view: &View| view.peers.iter().map(|peer| peer.heard).collect::<Vec<_>>();
@@ -64,7 +66,7 @@ impl<I: Io> Worker<I> {
             ToWorker::ClaimQuestion { from, key, generation } => {
                 self.answer_claim(from, key, generation, now);
             }
-            ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation),
+            ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation, now),
             ToWorker::HandOver => self.begin_hand_over(),
             ToWorker::TakeOver { record, mark } => self.take_over(&record, mark, now),
             ToWorker::Walk { id, owned_only, from } => {
@@ -151,6 +153,9 @@ impl<I: Io> Worker<I> {
             }
             Role::Claim if live => self.check_claim(slot, now),
             Role::Backup if live => self.look_again(slot, now.plus(u64::from(session.timeout_ms))),
+            Role::Backup if session.owner == NodeId(0) && self.snapshots.settings.aggregation => {
+                self.adopt(slot, &session, now);
+            }
             Role::Claim | Role::Backup => {
                 let until = self.died(session.owner).plus(u64::from(session.timeout_ms));
                 if until > now {

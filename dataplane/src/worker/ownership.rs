@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Worker;
 use crate::clock::NowMs;
 use crate::flow::NodeId;
+use crate::limits::ORPHAN_MS;
 use crate::session::table::Slot;
 use crate::session::{Role, Session, State};
 use crate::xsk::Io;
@@ -33,14 +34,24 @@ impl<I: Io> Worker<I> {
             if known && view.director_of(&session.key) == view.me && self.snapshots.settings.aggregation {
                 self.adopt(slot, &session, now);
             } else if restarted {
-                let expires = now.plus(u64::from(session.timeout_ms));
-                self.shard.replace(slot, Session { owner: NodeId(0), expires, ..session });
+                self.orphan(slot, &session, now);
             }
         }
         false
     }
 
-    fn adopt(&mut self, slot: Slot, session: &Session, now: NowMs) {
+    /// Nobody owns the session. Its Director takes it with the next packet; if the Director knows nothing of it,
+    /// whoever still does owns it after a while, one node after the other so that the first is heard.
+    pub(super) fn orphan(&mut self, slot: Slot, session: &Session, now: NowMs) {
+        let view = &self.snapshots.view;
+        let before_me = view.members.iter().filter(|member| member.node < view.me).count() as u64;
+        let expires = now.plus(ORPHAN_MS * (1 + before_me));
+        let nobody = Session { role: Role::Backup, owner: NodeId(0), expires, ..*session };
+        self.shard.replace(slot, nobody);
+    }
+
+    /// Owns a session that nobody owns.
+    pub(super) fn adopt(&mut self, slot: Slot, session: &Session, now: NowMs) {
         let owned = Session {
             role: Role::Owner,
             owner: self.snapshots.view.me,

@@ -2,10 +2,11 @@
 
 use super::Worker;
 use crate::clock::NowMs;
-use crate::flow::{FlowKey, Generation, NodeId};
+use crate::flow::{FlowKey, Generation, NodeId, proto};
 use crate::mailbox::FromWorker;
 use crate::session::table::Slot;
-use crate::session::{Role, Session};
+use crate::session::tcp::{TcpEnd, TcpTracking};
+use crate::session::{Role, Session, State};
 use crate::wire::record::Record;
 use crate::xsk::Io;
 
@@ -27,7 +28,8 @@ impl<I: Io> Worker<I> {
     fn remove_backup(&mut self, slot: Slot, record: &Record) {
         let known = self.shard.table.get(slot);
         let theirs = known.role != Role::Owner && known.owner == record.owner;
-        if theirs && known.generation <= record.generation {
+        // A claim may be younger than the session that ends; what came from the Owner is not.
+        if theirs && (known.role == Role::Backup || known.generation <= record.generation) {
             self.shard.remove(slot);
         }
     }
@@ -41,21 +43,51 @@ impl<I: Io> Worker<I> {
                     true => self.counters.handed_over.add(1),
                     false => self.counters.conflicts_lost.add(1),
                 }
+                // The winner must learn what this node has seen of the flow.
+                self.announce(slot, now);
                 self.replace_keeping_counts(slot, theirs, &known);
             }
-            // The peer must learn that it lost.
-            Role::Owner => self.announce(slot, now),
-            Role::Claim if (theirs.generation, theirs.owner) >= (known.generation, known.owner) => {
+            // The peer must learn that it lost. What it has seen of the flow is not lost with it.
+            Role::Owner => {
+                self.learn_state(slot, &theirs, &known);
+                self.announce(slot, now);
+            }
+            Role::Claim if is_believed(&theirs, &known) => self.replace_keeping_counts(slot, theirs, &known),
+            Role::Claim => {}
+            // Everything an Owner says comes in order, so what it said last is what it has.
+            Role::Backup if theirs.owner == known.owner || known.owner == NodeId(0) => {
                 self.replace_keeping_counts(slot, theirs, &known);
             }
-            Role::Claim | Role::Backup => {
-                if theirs.is_newer_than(&known) {
-                    self.replace_keeping_counts(slot, theirs, &known);
-                } else if theirs.owner == known.owner {
-                    self.shard.table.set_mark(slot, theirs.mark);
-                }
+            Role::Backup if theirs.is_newer_than(&known) => {
+                self.replace_keeping_counts(slot, theirs, &known);
             }
+            Role::Backup => {}
         }
+    }
+
+    /// The winner of two Owners may know less of the flow than the loser: the answer to its SYN, perhaps, and
+    /// segments that moved the windows. Those it learns anew.
+    fn learn_state(&mut self, slot: Slot, theirs: &Session, known: &Session) {
+        let same_protocol = known.state as u8 >> 4 == theirs.state as u8 >> 4;
+        let further = known.state.is_half_open() && theirs.state as u8 > known.state as u8;
+        let state = if same_protocol && further { theirs } else { known };
+        if known.key.proto() != proto::TCP {
+            return;
+        }
+        let end = |end: usize| {
+            let TcpEnd { scale, flags, .. } = state.tcp.ends[end];
+            TcpEnd { scale, flags, ..TcpEnd::default() }
+        };
+        let learned = Session {
+            state: state.state,
+            origin: state.origin,
+            tcp: TcpTracking { ends: [end(0), end(1)] },
+            timeout_ms: state.timeout_ms,
+            expires: state.expires.max(known.expires),
+            version: known.version + 1,
+            ..*known
+        };
+        self.shard.replace(slot, learned);
     }
 
     fn replace_keeping_counts(&mut self, slot: Slot, theirs: Session, known: &Session) {
@@ -75,12 +107,24 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// The Owner does not know a flow this node granted it.
-    pub(super) fn forget_claim(&mut self, from: NodeId, key: &FlowKey, generation: Generation) {
+    /// The Owner does not know a flow this node granted it. What else is known of the flow stays, nobody's.
+    pub(super) fn forget_claim(&mut self, from: NodeId, key: &FlowKey, generation: Generation, now: NowMs) {
         let Some(slot) = self.shard.table.find(key) else { return };
         let known = self.shard.table.get(slot);
-        if known.role == Role::Claim && known.owner == from && known.generation == generation {
-            self.shard.remove(slot);
+        if known.role != Role::Claim || known.owner != from || known.generation != generation {
+            return;
         }
+        if known.state == State::Claimed {
+            self.shard.remove(slot);
+            return;
+        }
+        self.orphan(slot, &known, now);
     }
+}
+
+/// A claim ends with an Owner's record of its generation or a higher one. One granted because an Owner seemed
+/// dead ends also with the record of an Owner that is live after all: if the grant was taken up, that record comes
+/// too and wins.
+fn is_believed(theirs: &Session, claim: &Session) -> bool {
+    claim.state != State::Claimed || theirs.generation >= claim.generation
 }

@@ -57,6 +57,12 @@ impl Shard {
 }
 
 impl<I: Io> Worker<I> {
+    /// Every session of this core as it stands, without asking through the mailbox; for the simulation.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> + '_ {
+        let table = &self.shard.table;
+        (0..table.capacity()).filter_map(|index| table.occupied(index)).map(|slot| table.get(slot))
+    }
+
     pub(crate) fn count_decision(&self, arrival: &Arrival, decision: &Decision) {
         if let Arrival::Tunnel(option) = arrival {
             match option.kind {

@@ -132,10 +132,12 @@ impl Io for MemoryIo {
         self.free -= count as u64;
     }
 
+    #[inline(always)]
     fn bytes<'a>(&'a self, frame: &'a MemoryFrame) -> &'a [u8] {
         frame.bytes()
     }
 
+    #[inline(always)]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut MemoryFrame) -> &'a mut [u8] {
         &mut frame.buffer[START..START + frame.length]
     }
@@ -146,6 +148,7 @@ impl Io for MemoryIo {
         (metadata.expect("a frame is longer than its headroom"), frame.bytes())
     }
 
+    #[inline(always)]
     fn grow_front(&mut self, frame: &mut MemoryFrame, room: usize) -> bool {
         if frame.length + room > Self::CAPACITY {
             return false;
@@ -155,6 +158,7 @@ impl Io for MemoryIo {
         true
     }
 
+    #[inline(always)]
     fn shrink_front(&mut self, frame: &mut MemoryFrame, cut: usize) {
         let cut = cut.min(frame.length);
         frame.buffer.copy_within(START + cut..START + frame.length, START);
@@ -172,10 +176,12 @@ impl Io for MemoryIo {
         Some(frame)
     }
 
+    #[inline(always)]
     fn can_send(&self, port: u8) -> bool {
         port < self.ports
     }
 
+    #[inline(always)]
     fn send(&mut self, port: u8, frame: MemoryFrame) -> Result<(), MemoryFrame> {
         if port >= self.ports {
             return Err(frame);

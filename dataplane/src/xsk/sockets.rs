@@ -173,12 +173,14 @@ impl Io for XskIo {
         }
     }
 
+    #[inline(always)]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         // SAFETY: a `Frame` is a unique token of a frame of this UMEM that the kernel does not hold; all
         // workers of the process share the one UMEM.
         unsafe { self.umem.data(&frame.0) }.contents()
     }
 
+    #[inline(always)]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         let length = frame.0.lengths().data();
         // SAFETY: as in `bytes`, and `&mut Frame` excludes every other reader. The slice is rebuilt
@@ -201,6 +203,7 @@ impl Io for XskIo {
         (metadata, bytes)
     }
 
+    #[inline(always)]
     fn grow_front(&mut self, frame: &mut Frame, room: usize) -> bool {
         // SAFETY: as in `bytes_mut`.
         let mut data = unsafe { self.umem.data_mut(&mut frame.0) };
@@ -214,6 +217,7 @@ impl Io for XskIo {
         true
     }
 
+    #[inline(always)]
     fn shrink_front(&mut self, frame: &mut Frame, cut: usize) {
         // SAFETY: as in `bytes_mut`.
         let mut data = unsafe { self.umem.data_mut(&mut frame.0) };
@@ -237,10 +241,12 @@ impl Io for XskIo {
         Some(frame)
     }
 
+    #[inline(always)]
     fn can_send(&self, port: u8) -> bool {
         self.ring_of_port.get(usize::from(port)).is_some_and(Option::is_some)
     }
 
+    #[inline(always)]
     fn send(&mut self, port: u8, frame: Frame) -> Result<(), Frame> {
         let ring = self.ring_of_port.get(usize::from(port)).copied().flatten();
         let Some(ring) = ring.and_then(|ring| self.rings.get_mut(usize::from(ring))) else {

@@ -165,6 +165,11 @@ impl Bed {
         node.service().wait(LEFT)
     }
 
+    /// Number of a node's process.
+    pub fn process(&mut self, number: u8) -> Result<u32> {
+        Ok(self.node_mut(number)?.service().pid())
+    }
+
     /// SIGKILL to a node.
     pub fn kill_node(&mut self, number: u8) -> Result<()> {
         self.take_node(number)?.kill()

@@ -50,6 +50,32 @@ pub struct Tally {
     pub failures: Vec<String>,
 }
 
+/// One TCP connection to an echo server, to be asked when a test wants to.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: TcpStream,
+    asked: u64,
+}
+
+impl Conversation {
+    /// Opens one; the echo server of [`Conversation::serve`] must run.
+    pub fn open(bed: &Bed, family: Family, number: u8) -> Result<Self> {
+        let stream = bed.client().enter(|| Ok(connect(family, number)?))?;
+        Ok(Self { stream, asked: 0 })
+    }
+
+    /// Starts the echo server.
+    pub fn serve(bed: &Bed, family: Family) -> Result<()> {
+        serve(bed, family)
+    }
+
+    /// A question and its answer.
+    pub fn ask(&mut self) -> Result<Duration> {
+        self.asked += 1;
+        Ok(exchange(&mut self.stream, self.asked)?)
+    }
+}
+
 /// Traffic under way.
 #[derive(Debug)]
 pub struct Steady {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An IPv4 name is the whole key; since its lower address comes first, it never looks like a digest. An
-//! IPv6 name is almost always the only one of its kind; the full addresses decide.
+//! IPv6 name is almost always the only one of its kind; the full addresses decide, of anything that looks
+//! like a digest.
 //!
 //! Digest and hash are keyed, private to one table and random per boot. Two keyed words are multiplied to
 //! 128 bits and the halves folded together, twice: about as cheap as a checksum, but not linear, so flows
@@ -28,6 +29,13 @@ pub struct Name {
 }
 
 impl Name {
+    /// An IPv4 flow's name: its addresses as numbers, and `ports` with protocol and VLANs as a
+    /// [`Plain::rest`] has them.
+    #[inline(always)]
+    pub fn ipv4(lower: u32, higher: u32, rest: u64) -> Self {
+        Self { addresses: u64::from(lower) << 32 | u64::from(higher), rest }
+    }
+
     /// True if the name is a digest and the full addresses must be compared.
     #[inline(always)]
     pub(super) fn is_long(self) -> bool {
@@ -82,11 +90,8 @@ impl Namer {
         let (lower, higher) = (((lo >> 96) as u32).swap_bytes(), ((hi >> 96) as u32).swap_bytes());
         let prefix = ((lo >> 64) as u64 ^ MAPPED) | ((hi >> 64) as u64 ^ MAPPED);
         let not_mapped = (lo | hi) as u64 | prefix & 0xffff_ffff;
-        let addresses = if not_mapped == 0 && lower <= higher {
-            u64::from(lower) << 32 | u64::from(higher)
-        } else {
-            self.digest(lo, hi)
-        };
+        let addresses =
+            if not_mapped == 0 { u64::from(lower) << 32 | u64::from(higher) } else { self.digest(lo, hi) };
         Name { addresses, rest }
     }
 
@@ -194,7 +199,7 @@ mod tests {
             prop_assert_eq!(name.is_long(), !key.is_ipv4());
             prop_assert_eq!(key_of(name, || addresses(&key)), key);
             prop_assert!(namer.hash(&name).tag() != 0);
-            // A key that is not in canonical order is a flow of its own, and found all the same.
+            // A key that is not in canonical order is a flow of its own, even if it looks like a digest.
             let odd = FlowKey { lo: key.hi, hi: key.lo, ..key };
             let name = namer.name(&odd);
             prop_assert_eq!(key_of(name, || addresses(&odd)), odd);

@@ -166,23 +166,22 @@ impl Pair {
     /// What a burst finds is what single look-ups find, before and after an insertion.
     fn burst(&mut self, n: u32, role: Role) -> Result<(), TestCaseError> {
         let keys: Vec<FlowKey> = (0..64).map(|other| key(proto::UDP, (n + other) % 64)).collect();
-        let mut found = [Found::default(); 64];
-        let names: Vec<Name> = keys.iter().map(|key| self.table.name(key)).collect();
-        self.table.find_burst(&names, |at| &keys[at], &mut found);
-        for (key, found) in keys.iter().zip(&found) {
-            prop_assert_eq!(found.slot(), self.table.find(key));
+        let mut burst = [(Name::default(), Found::default()); 64];
+        begin_all(&self.table, &keys, &mut burst);
+        let confirm = |table: &SessionTable, at: usize| {
+            table.settle(&burst[at].0, &burst[at].1, &name::addresses(&keys[at]))
+        };
+        for (at, key) in keys.iter().enumerate() {
+            prop_assert_eq!(confirm(&self.table, at), self.table.find(key));
         }
-        if found[0].slot().is_none() && self.table.len() < self.table.capacity() {
+        if self.table.find(&keys[0]).is_none() && self.table.len() < self.table.capacity() {
             let session = session_in(n % 64, role, State::Generic);
-            let slot = self
-                .table
-                .insert_found(&found[0], &session)
-                .map_err(|full| TestCaseError::fail(full.to_string()))?;
-            prop_assert_eq!(self.table.settle(&found[0], &keys[0]), Some(slot));
+            let slot = self.table.insert(&session).map_err(|full| TestCaseError::fail(full.to_string()))?;
+            prop_assert_eq!(confirm(&self.table, 0), Some(slot));
             self.model.insert(session.key, session);
         }
-        for (key, found) in keys.iter().zip(&found) {
-            prop_assert_eq!(self.table.settle(found, key), self.table.find(key));
+        for (at, key) in keys.iter().enumerate() {
+            prop_assert_eq!(confirm(&self.table, at), self.table.find(key));
         }
         Ok(())
     }
@@ -356,9 +355,9 @@ fn ipv6_flows_that_share_a_name_are_told_apart() {
     // As if the digest of other addresses were the same.
     table.long[slot.index()][0] ^= 1;
     assert_eq!(table.find(&one.key), None);
-    let mut found = [Found::default()];
-    table.find_burst(&[table.name(&one.key)], |_| &one.key, &mut found);
-    assert_eq!(found[0].slot(), None);
+    let mut burst = [(Name::default(), Found::default())];
+    begin_all(&table, &[one.key], &mut burst);
+    assert_eq!(table.settle(&burst[0].0, &burst[0].1, &name::addresses(&one.key)), None);
     assert_ne!(table.get(slot).key, one.key);
     table.long[slot.index()][0] ^= 1;
     assert_eq!(table.find(&one.key), Some(slot));
@@ -378,4 +377,61 @@ fn ages_and_ends_are_kept_for_years() {
     assert_eq!(table.get(slot), old);
     table.set_expires(slot, at(1430));
     assert_eq!(table.get(slot).expires, kept(Session { expires: at(1430), ..old }).expires);
+}
+
+/// The first two steps of a burst's look-up.
+fn begin_all(table: &SessionTable, keys: &[FlowKey], burst: &mut [(Name, Found)]) {
+    for (key, (name, found)) in keys.iter().zip(&mut *burst) {
+        *name = table.name(key);
+        table.begin(name, found);
+    }
+    table.glance_all(burst.iter_mut().map(|(_, found)| found));
+}
+
+/// Flows that are away from home, more than a burst remembers at once, are found like the others.
+#[test]
+fn bursts_find_flows_in_a_crowded_index() {
+    let mut table = SessionTable::new(6000);
+    // As if there was room for a third of them.
+    table.index = Index::new(2000);
+    let fits: Vec<FlowKey> = (0..6000)
+        .map(|n| session_in(n, Role::Owner, State::Generic))
+        .filter(|session| table.insert(session).is_ok())
+        .map(|session| session.key)
+        .collect();
+    assert!(fits.len() > 3000, "{}", fits.len());
+    for keys in fits.chunks(64) {
+        let mut burst = [(Name::default(), Found::default()); 64];
+        begin_all(&table, keys, &mut burst[..keys.len()]);
+        for ((name, found), key) in burst[..keys.len()].iter().zip(keys) {
+            let slot = table.settle(name, found, &name::addresses(key));
+            assert!(slot.is_some() && slot == table.find(key));
+        }
+    }
+}
+
+#[test]
+fn new_routes_forget_the_next_hops_of_both_directions() {
+    let mut table = SessionTable::new(4);
+    let slot = table.insert(&session_in(1, Role::Owner, State::Generic)).unwrap();
+    let hops = |table: &SessionTable, routes| {
+        [Direction::LoToHi, Direction::HiToLo].map(|direction| table.hop(slot, direction, routes))
+    };
+    assert_eq!(hops(&table, 0), [None; 2]);
+    table.set_hop(slot, Direction::LoToHi, 1, 7);
+    table.set_hop(slot, Direction::HiToLo, 1, 8);
+    assert_eq!(hops(&table, 1), [Some(7), Some(8)]);
+    assert_eq!(hops(&table, 2), [None; 2]);
+    table.set_hop(slot, Direction::LoToHi, 2, 9);
+    assert_eq!(hops(&table, 2), [Some(9), None]);
+    // A number the line has no room for.
+    table.set_hop(slot, Direction::LoToHi, 2, 65_535);
+    assert_eq!(hops(&table, 2), [None; 2]);
+    table.set_hop(slot, Direction::HiToLo, 2, 65_534);
+    let backup = session_in(1, Role::Backup, State::Generic);
+    table.replace(slot, &backup);
+    assert_eq!(hops(&table, 2), [None; 2]);
+    assert_eq!(table.owned_by(slot), Some((backup.owner, backup.generation)));
+    table.set_hop(slot, Direction::LoToHi, 2, 5);
+    assert_eq!(table.owned_by(slot), Some((backup.owner, backup.generation)), "an Owner's number is no hop");
 }

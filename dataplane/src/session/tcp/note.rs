@@ -19,7 +19,7 @@ use crate::wire::tcp::TcpSegment;
 /// Bits of a note in each end.
 const HALF: u32 = 15;
 /// The bit of an end's note that says whether its sequence numbers mean anything.
-const KNOWN: u16 = 1 << HALF;
+pub(super) const KNOWN: u16 = 1 << HALF;
 /// Bits kept of a noted SYN's end.
 const END_BITS: u32 = 21;
 /// Bits kept of a challenge's acknowledgement number.
@@ -76,9 +76,11 @@ pub fn fingerprint(segment: &TcpSegment) -> u32 {
 
 #[inline(always)]
 fn mix(seq: u32, ack: u32, payload: u32, window: u16) -> u32 {
-    [ack, payload, u32::from(window)]
-        .into_iter()
-        .fold(seq, |mixed, number| (mixed.rotate_left(7) ^ number).wrapping_mul(0x9e37_79b1))
+    let numbers = u64::from(seq) << 32 | u64::from(ack);
+    let rest = u64::from(payload) << 16 | u64::from(window);
+    // Digits of the golden ratio and of pi; the second has bits where `rest` has none, so it is never 0.
+    let product = u128::from(numbers ^ 0x9e37_79b9_7f4a_7c15) * u128::from(rest ^ 0x243f_6a88_85a3_08d3);
+    ((product >> 96) as u64 ^ (product as u64 >> 32)) as u32
 }
 
 fn mask(bits: u32) -> u32 {
@@ -150,21 +152,21 @@ impl TcpTracking {
         Note::from_bits(low | high << HALF)
     }
 
-    /// Remembers an ACK as [`Note::Segment`]; gives how often it was repeated.
+    /// Remembers an ACK as [`Note::Segment`], of a connection whose two ends are known; gives how often it was
+    /// repeated.
     #[inline(always)]
     pub(super) fn note_ack(&mut self, from: Direction, step: &Step) -> u8 {
-        const REPEATS: u32 = 3 << 3;
-        const CLOSED: u32 = 1 << 5;
+        const REPEATS: u16 = 3 << 3;
+        const CLOSED: u16 = 1 << 5;
         let [low, high] = &mut self.ends;
-        let last = u32::from(low.note & !KNOWN) | u32::from(high.note & !KNOWN) << HALF;
         let mixed = mix(step.seq, step.ack, step.payload, step.window);
-        let this = 3 | from_bit(from) | mixed >> (32 - FINGERPRINT_BITS) << 6;
-        // All bits there are but these two tell whether it is the same segment.
-        let same = (last ^ this) & mask(2 * HALF) & !(REPEATS | CLOSED) == 0;
-        let repeats = if same { ((last & REPEATS) >> 3) + 1 } else { 0 }.min(u32::from(MAX_REPEATS));
-        let bits = this | repeats << 3 | u32::from(step.window == 0) << 5;
-        low.note = low.note & KNOWN | (bits & mask(HALF)) as u16;
-        high.note = high.note & KNOWN | (bits >> HALF & mask(HALF)) as u16;
+        let bits = 3 | from_bit(from) | mixed >> (32 - FINGERPRINT_BITS) << 6;
+        let (this_low, this_high) = (KNOWN | bits as u16, KNOWN | (bits >> HALF) as u16);
+        // All bits there are but these tell whether it is the same segment.
+        let same = (low.note ^ this_low) & !(REPEATS | CLOSED) | (high.note ^ this_high) == 0;
+        let repeats = if same { (((low.note & REPEATS) >> 3) + 1).min(MAX_REPEATS.into()) } else { 0 };
+        low.note = this_low | repeats << 3 | u16::from(step.window == 0) << 5;
+        high.note = this_high;
         repeats as u8
     }
 

@@ -7,7 +7,8 @@ use crate::route::LinkHop;
 use crate::session::table::{PlainRules, Slot};
 use crate::wire::rewrite;
 use crate::wire::tunnel::TunnelKind;
-use crate::worker::Worker;
+use crate::worker::shard::Shard;
+use crate::worker::{Ports, Snapshots, Worker};
 use crate::xsk::Io;
 
 impl<I: Io> Worker<I> {
@@ -20,50 +21,55 @@ impl<I: Io> Worker<I> {
         slot: Slot,
         now: NowMs,
     ) -> Option<I::Frame> {
-        let Some(hop) = self.follow(glance, slot, now) else { return Some(frame) };
-        if glance.inner_off > 0 {
-            self.io.shrink_front(&mut frame, usize::from(glance.inner_off));
-        }
-        let bytes = self.io.bytes_mut(&mut frame);
-        rewrite::decrement_ttl_of_plain(bytes, usize::from(glance.plain.l3_off), glance.plain.ipv6);
-        rewrite::set_macs(bytes, hop.destination_mac, hop.source_mac);
+        let Self { shard, snapshots, ports, io, fast, .. } = self;
+        let Some(hop) = follow(shard, snapshots, ports, glance, slot, now) else { return Some(frame) };
         let length = u64::from(glance.length);
-        let tally = &mut self.fast.tally;
-        tally.packets += 1;
-        tally.bytes_in += length + u64::from(glance.inner_off);
-        tally.bytes_out += length;
+        let tally = &mut fast.tally;
+        tally.bytes += length;
         tally.forwarded += 1;
         if let Some(option) = &glance.option {
+            io.shrink_front(&mut frame, usize::from(glance.inner_off));
+            tally.outer_in += u64::from(glance.inner_off);
             tally.queries += u64::from(option.kind == TunnelKind::Query);
             tally.redirects += u64::from(option.kind == TunnelKind::Redirect);
         }
-        self.send_fast(hop.port, frame, length);
+        let bytes = io.bytes_mut(&mut frame);
+        rewrite::decrement_ttl_of_plain(bytes, usize::from(glance.plain.l3_off), glance.plain.ipv6);
+        rewrite::set_macs(bytes, hop.destination_mac, hop.source_mac);
+        let port = hop.port;
+        self.send_fast(port, frame, length);
         None
     }
+}
 
-    /// Follows the session: where the packet leaves. `None`: nothing was changed, take the long way.
-    #[inline(always)]
-    fn follow(&mut self, glance: &Glance, slot: Slot, now: NowMs) -> Option<LinkHop> {
-        let Self { shard, snapshots, ports, .. } = self;
-        if let Some(option) = &glance.option {
-            // A later generation than the session may have is for `decide`; every session has the first.
-            let settled = option.generation <= Generation(1) || option.owner != snapshots.view.me;
-            if !settled || !matches!(option.kind, TunnelKind::Query | TunnelKind::Redirect) {
-                return None;
-            }
+/// Follows the session: where the packet leaves. `None`: nothing was changed, take the long way.
+#[inline(always)]
+fn follow<'a>(
+    shard: &mut Shard,
+    snapshots: &'a Snapshots,
+    ports: &Ports,
+    glance: &Glance,
+    slot: Slot,
+    now: NowMs,
+) -> Option<&'a LinkHop> {
+    if let Some(option) = &glance.option {
+        // A later generation than the session may have is for `decide`; every session has the first.
+        let settled = option.generation <= Generation(1) || option.owner != snapshots.view.me;
+        if !settled || !matches!(option.kind, TunnelKind::Query | TunnelKind::Redirect) {
+            return None;
         }
-        let plain = &glance.plain;
-        let (routes, timeouts) = (&*snapshots.routes, &snapshots.settings.timeouts);
-        let rules = PlainRules { timeouts, routes: routes.generation, now };
-        let leave = |hop| {
-            let hop = routes.hop(hop)?;
-            let fits = u32::from(plain.l3_length) <= hop.mtu;
-            (fits && hop.port != ports.cluster_link).then_some(*hop)
-        };
-        let (hop, sooner) = shard.table.follow_plain(slot, plain, glance.length, &rules, leave)?;
-        if let Some(expires) = sooner {
-            shard.wheel.schedule_no_later(slot, expires);
-        }
-        Some(hop)
     }
+    let plain = &glance.plain;
+    let (routes, timeouts) = (&*snapshots.routes, &snapshots.settings.timeouts);
+    let rules = PlainRules { timeouts, routes: routes.generation, now };
+    let leave = |hop| {
+        let hop = routes.hop(hop)?;
+        let fits = u32::from(plain.l3_length) <= hop.mtu;
+        (fits && hop.port != ports.cluster_link).then_some(hop)
+    };
+    let (hop, sooner) = shard.table.follow_plain(slot, plain, glance.length, &rules, leave)?;
+    if let Some(expires) = sooner {
+        shard.wheel.schedule_no_later(slot, expires);
+    }
+    Some(hop)
 }

@@ -34,7 +34,7 @@ impl Outers {
 
 impl<I: Io> Worker<I> {
     /// Redirects the packet to its Owner; gives it back if anything but that may be right.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn redirect_fast(
         &mut self,
         mut frame: I::Frame,
@@ -43,7 +43,7 @@ impl<I: Io> Worker<I> {
     ) -> Option<I::Frame> {
         let Some((owner, generation)) = self.shard.table.owned_by(slot) else { return Some(frame) };
         let Some(option) = self.redirect_option(glance, owner, generation) else { return Some(frame) };
-        let Some(outer) = self.fast.outers.towards(owner).copied() else { return Some(frame) };
+        let Some(outer) = self.fast.outers.towards(owner) else { return Some(frame) };
         let (room, present) = (outer.length(), usize::from(glance.inner_off));
         let carried = glance.length as usize + room - ethernet::HEADER;
         if carried > self.ports.cluster_link_mtu as usize || (present != 0 && present != room) {
@@ -62,10 +62,10 @@ impl<I: Io> Worker<I> {
         }
         let length = u64::from(glance.length) + room as u64;
         let tally = &mut self.fast.tally;
-        tally.packets += 1;
-        tally.bytes_in += u64::from(glance.length) + present as u64;
-        tally.bytes_out += length;
         tally.redirected += 1;
+        tally.bytes += u64::from(glance.length);
+        tally.outer_in += present as u64;
+        tally.outer_out += room as u64;
         tally.queries += u64::from(glance.option.is_some());
         self.send_fast(self.ports.cluster_link, frame, length);
         None
