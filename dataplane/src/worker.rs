@@ -246,8 +246,11 @@ impl<I: Io> Worker<I> {
         Ok((packet, Arrival::Tunnel(received.option)))
     }
 
-    /// The sender's number must belong to the address the packet came from.
+    /// The sender's number must belong to the address the packet came from, and it may speak for itself only.
     fn known_sender(&self, bytes: &[u8], received: &tunnel::Received) -> Result<(), DropReason> {
+        if !received.option.is_of_its_sender() {
+            return Err(DropReason::TunnelPeer);
+        }
         let peer = self.snapshots.view.peer(received.option.sender).ok_or(DropReason::TunnelPeer)?;
         match addresses::tunnel_source(bytes) {
             Some(address) if address == peer.address => Ok(()),

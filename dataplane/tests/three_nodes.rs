@@ -7,6 +7,7 @@ use samepath_dataplane::flow::{Generation, NodeId};
 use samepath_dataplane::session::{Role, State};
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::tunnel::TunnelKind::{FirstPacket, Query, Redirect};
+use samepath_dataplane::wire::tunnel::TunnelOption;
 
 fn crossing(from: u16, to: u16, kind: samepath_dataplane::wire::tunnel::TunnelKind) -> Crossing {
     Crossing { from, to, kind }
@@ -220,6 +221,29 @@ fn idle_flows_of_a_dead_owner_are_adopted_by_their_directors() {
     let owners: Vec<_> = [2, 3].into_iter().flat_map(|id| cluster.sessions(id)).collect();
     assert_eq!(owners.iter().filter(|one| one.role == Role::Owner).count(), 1, "{owners:?}");
     assert!(owners.iter().all(|one| one.generation == Generation(2) && one.owner != NodeId(1)), "{owners:?}");
+}
+
+#[test]
+fn no_node_may_ask_for_a_flow_in_the_name_of_another() {
+    let mut cluster = Cluster::new();
+    let (client, server) = hosts(2, 0);
+    let packet = udp((client, 1000), (server, 53));
+    let option = |ingress| TunnelOption {
+        kind: Query,
+        hops: 1,
+        zone: 1,
+        ingress: NodeId(ingress),
+        owner: NodeId(0),
+        generation: Generation(0),
+        epoch: 1,
+        sender: NodeId(1),
+    };
+    cluster.tunnel(1, &option(3), &packet);
+    assert_eq!(cluster.sessions(2), [], "node 3 was granted a flow it did not ask for");
+    assert_eq!(cluster.drops(2, DropReason::TunnelPeer), 1);
+    cluster.tunnel(1, &option(1), &packet);
+    assert_eq!(cluster.sessions(2)[0].owner, NodeId(1), "in its own name it may");
+    cluster.check_accounts();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Between workers and peers: session changes out, replicated changes and claims in.
 
+use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::mailbox::{FromWorker, ToWorker};
 
 use super::Node;
@@ -49,6 +50,10 @@ impl Node {
         }
     }
 
+    fn leaves(&self, peer: NodeId) -> bool {
+        self.membership.evidence().peer(peer).is_some_and(|state| state.leaving)
+    }
+
     /// Takes what a peer said.
     pub(super) fn take_event(&mut self, event: PeerEvent) -> anyhow::Result<()> {
         match event {
@@ -59,6 +64,10 @@ impl Node {
             PeerEvent::Lost { peer } => {
                 self.membership.evidence_mut().disconnected(peer);
                 tracing::info!(%peer, "control channel lost");
+            }
+            // A peer that stops takes no connections any more.
+            PeerEvent::Refused { peer: Some(peer), reason, .. } if self.leaves(peer) => {
+                tracing::debug!(%peer, "{reason}");
             }
             PeerEvent::Refused { peer, reason, .. } => {
                 tracing::warn!("{reason}");

@@ -116,6 +116,13 @@ pub struct TunnelOption {
     pub sender: NodeId,
 }
 
+impl TunnelOption {
+    /// On its first crossing a packet comes from its ingress: no node may ask for a flow in another's name.
+    pub fn is_of_its_sender(&self) -> bool {
+        self.hops != 1 || self.ingress == self.sender
+    }
+}
+
 /// Outer addresses from this node to a peer; both IP addresses are of one version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TunnelEnds {

@@ -155,8 +155,9 @@ impl<I: Io> Worker<I> {
         if !known || !received.verify(&settings.tunnel_key, &glance.plain) {
             return None;
         }
+        let option = received.option().filter(tunnel::TunnelOption::is_of_its_sender)?;
         glance.length = inner.len() as u32;
-        (glance.inner_off, glance.option) = (layout.inner_off, Some(received.option()?));
+        (glance.inner_off, glance.option) = (layout.inner_off, Some(option));
         Some(())
     }
 

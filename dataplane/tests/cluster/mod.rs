@@ -20,6 +20,7 @@ use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::layout::Layout;
+use samepath_dataplane::wire::packet::Packet;
 use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
 use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
 use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
@@ -324,6 +325,24 @@ impl Cluster {
             moved |= self.hear(index, message);
         }
         moved
+    }
+
+    /// A tunnel packet that `from` sends to node 2 with the cluster's key, whatever its option says.
+    pub fn tunnel(&mut self, from: u16, option: &tunnel::TunnelOption, inner: &[u8]) {
+        let ends = TunnelEnds {
+            source_mac: mac(from, LINK),
+            destination_mac: mac(2, LINK),
+            source: link_address(from),
+            destination: link_address(2),
+        };
+        let layout = Layout::parse(inner, LINK, &self.node(2).hasher).expect("a packet of a test");
+        let packet = Packet::read(inner, layout).expect("a packet of a test");
+        let mut bytes = vec![0; tunnel::overhead(&ends.destination)];
+        let (cluster, key) = (self.settings.cluster, &self.settings.tunnel_key);
+        tunnel::emit(&mut bytes, inner.len(), &ends, cluster, option, key, &packet.key, packet.direction, 7);
+        bytes.extend_from_slice(inner);
+        self.carry(from, LINK, bytes);
+        self.settle();
     }
 
     fn carry(&mut self, from: u16, port: u8, bytes: Vec<u8>) {
