@@ -13,6 +13,8 @@
 //!   │ backup: Redirect ────────────────────────────────────────► │ process, forward
 //! ```
 
+use std::sync::Arc;
+
 use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::flow::{Generation, NodeId};
@@ -39,8 +41,8 @@ pub enum Arrival {
 pub struct Surroundings<'a> {
     /// Live members and Director buckets.
     pub view: &'a View,
-    /// The view before it, for some time: its Directors are asked before a flow is granted.
-    pub former: Option<&'a View>,
+    /// Views before it, for some time: their Directors are asked before a flow is granted.
+    pub former: &'a [Arc<View>],
     /// The operator's settings.
     pub settings: &'a Settings,
     /// The present.
@@ -453,8 +455,11 @@ impl Case<'_> {
     /// The live node that was Director of a flow this node has become Director of: it may have granted it.
     fn former_director(&self) -> Option<NodeId> {
         let view = self.around.view;
-        let former = self.around.former?.director_of(&self.packet.key);
-        (former != self.me() && view.is_live(former) && self.director() == self.me()).then_some(former)
+        if self.director() != self.me() {
+            return None;
+        }
+        let mut directors = self.around.former.iter().map(|view| view.director_of(&self.packet.key));
+        directors.find(|&former| former != self.me() && view.is_live(former))
     }
 
     /// A Query about a flow this node knows nothing of goes on to the former Director, which decides.

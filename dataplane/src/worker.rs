@@ -305,7 +305,7 @@ impl<I: Io> Worker<I> {
                 return self.drop_frame(job.frame, reason);
             }
         }
-        let former = self.former.as_ref().and_then(|former| former.at(now));
+        let former = self.former.as_ref().map_or(&[][..], |former| former.at(now));
         let Snapshots { view, settings, .. } = &self.snapshots;
         let around = Surroundings { view, former, settings, now };
         let session = slot.map(|slot| self.shard.table.get(slot));

@@ -51,9 +51,9 @@ fn a_node_is_drained_and_all_are_restarted_without_losing_a_packet() -> Result<(
             told.udp_silence_ms.last().unwrap_or(&0.0),
             told.udp_sent
         );
-        // Those of the last moment are on their way.
+        // Those of the last moment are on their way: up to three of each flow.
         ensure!(
-            told.broken.is_empty() && lost <= told.udp_silence_ms.len() as u64,
+            told.broken.is_empty() && lost <= 3 * told.udp_silence_ms.len() as u64,
             "{}: {told:?}",
             case.name()
         );

@@ -9,7 +9,7 @@ use samepath_tests::lab;
 const SEEDS: u64 = 2_000;
 
 /// Seeds whose finding is not mended yet; `docs/decisions/0014-simulation.md` says what is known of each.
-const OPEN: [u64; 7] = [134, 147, 308, 384, 404, 771, 1586];
+const OPEN: [u64; 4] = [384, 386, 771, 1515];
 
 fn play(seeds: &[u64]) {
     for &seed in seeds {
@@ -60,6 +60,12 @@ fn a_seed_is_the_same_every_time() {
 #[test]
 fn the_former_director_is_asked() {
     play(&[5, 13, 26, 41, 59, 65]);
+}
+
+/// Duty moved twice among nodes that become ready, and another node had come to it by another way.
+#[test]
+fn all_former_directors_are_asked() {
+    play(&[134, 404]);
 }
 
 /// The Director granted a takeover to a node that was just asking about the same flow itself.

@@ -8,30 +8,43 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::limits::FORMER_ASKED_MS;
 
+/// Views remembered: duty moves at most this often while a cluster starts or is drained node by node.
+const VIEWS: usize = 6;
+
 /// See the file's first lines.
 #[derive(Debug)]
 pub(super) struct FormerView {
-    view: Arc<View>,
+    /// Of the same nodes, the oldest first.
+    views: Vec<Arc<View>>,
     left: NowMs,
 }
 
 impl FormerView {
-    /// `old` gives way to `new`. While an earlier change of duty among the same nodes is under way the view
-    /// before that one counts: its Directors were asked meanwhile, so they have the claims.
+    /// `old` gives way to `new`. While an earlier change of duty among the same nodes is under way the views
+    /// before that one count first: their Directors were asked meanwhile, so they have the claims. Where that was
+    /// this node itself, later ones count: others may have come to them another way and asked nobody.
     pub(super) fn after(before: Option<Self>, old: &Arc<View>, new: &View, now: NowMs) -> Option<Self> {
         if old.members == new.members {
             return before;
         }
-        let view = match before {
-            Some(before) if before.at(now).is_some() && same_nodes(&before.view, new) => before.view,
-            _ => old.clone(),
+        let mut views = match before {
+            Some(before) if before.counts(now) && same_nodes(&before.views[0], new) => before.views,
+            _ => Vec::with_capacity(VIEWS),
         };
-        Some(Self { view, left: now })
+        if views.len() == VIEWS {
+            views.remove(1);
+        }
+        views.push(old.clone());
+        Some(Self { views, left: now })
     }
 
-    /// The view, until its time is over.
-    pub(super) fn at(&self, now: NowMs) -> Option<&View> {
-        (now.since(self.left) < FORMER_ASKED_MS).then_some(&self.view)
+    fn counts(&self, now: NowMs) -> bool {
+        now.since(self.left) < FORMER_ASKED_MS
+    }
+
+    /// The views, until their time is over.
+    pub(super) fn at(&self, now: NowMs) -> &[Arc<View>] {
+        if self.counts(now) { &self.views } else { &[] }
     }
 }
 

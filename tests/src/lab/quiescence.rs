@@ -4,12 +4,15 @@ use samepath_dataplane::session::{Role, Session, State};
 
 use super::checker::flow_of;
 use super::conversation::Kind;
+use super::node::Process;
 use super::world::World;
 
 /// Views, bulk syncs and conflicts settle within so long, ms.
 const SETTLE_MS: u64 = 3_500;
 /// A connection that is alive passes a segment both ways within so long, ms.
 const PASS_MS: u64 = 2_000;
+/// Times 40 ms in which what was published arrives and is acknowledged; a link delays by less.
+const ARRIVALS: u32 = 25;
 /// Longer than the idle time of a datagram flow, ms.
 const IDLE_MS: u64 = 8_000;
 /// Longer than a claim waits until its Owner is asked, and than that takes, ms.
@@ -25,13 +28,32 @@ impl World {
         self.run_for(PASS_MS, 15)?;
         self.check_passed(&alive)?;
         self.run_for(SETTLE_MS, 100)?;
+        self.let_records_arrive()?;
         self.check_tables(&alive, false)?;
         let rest = if long { CLAIMS_MS } else { IDLE_MS };
         for _ in 0..rest / 1000 {
             self.push(&alive);
             self.run_for(1000, 100)?;
         }
+        self.let_records_arrive()?;
         self.check_tables(&alive, long)
+    }
+
+    /// A session may have ended a moment ago: what was said of it is on its way.
+    fn let_records_arrive(&mut self) -> Result<(), String> {
+        for _ in 0..ARRIVALS {
+            self.run_for(40, 10)?;
+            let clock = self.nodes[0].clock(self.now);
+            let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+            let owed = |process: &Process| {
+                let stats = process.control.machine.stats(clock);
+                !process.mailbox.outbox.is_empty() || stats.iter().any(|peer| peer.lag_records > 0)
+            };
+            if !processes.into_iter().any(owed) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn mend(&mut self) {
@@ -173,8 +195,9 @@ impl World {
         let known_owner = tables.iter().any(|(other, _)| *other == session.owner.0);
         if session.role == Role::Backup && known_owner && !owned {
             return Err(format!(
-                "at rest: node {node} has a stale backup of flow {flow}: {}",
-                brief(session)
+                "at rest: node {node} has a stale backup of flow {flow}: {}; its Owner has {}",
+                brief(session),
+                owner.map_or("nothing".into(), |owner| brief(&owner))
             ));
         }
         let granted = session.state == State::Claimed;
