@@ -87,12 +87,17 @@ fn peer(me: u16, node: u16) -> Peer {
     }
 }
 
-/// `directs`: the member with most of the Director duty; `others`: the share of each other one.
-fn view(me: u16, directs: u16, nodes: u16, others: u8) -> View {
-    let weight = |node| if node == directs { u8::MAX } else { others };
-    let members = (1..=nodes).map(|node| Member { node: NodeId(node), weight: weight(node) }).collect();
+/// `directs`: the member with all Director duty. `own`: the others may own flows nevertheless, which no real view
+/// says of members of weight 0.
+fn view(me: u16, directs: u16, nodes: u16, own: bool) -> View {
+    let member = |node| Member { node: NodeId(node), weight: u8::from(node == directs) };
+    let members = (1..=nodes).map(member).collect();
     let peers = (1..=nodes).filter(|&node| node != me).map(|node| peer(me, node)).collect();
-    View::new(1, NodeId(me), members, peers, DirectorHash::IpPair, &DIRECTOR_KEY)
+    let mut view = View::new(1, NodeId(me), members, peers, DirectorHash::IpPair, &DIRECTOR_KEY);
+    for member in view.members.iter_mut().filter(|_| own) {
+        member.weight = 1;
+    }
+    view
 }
 
 fn settings(me: u16) -> Settings {
@@ -121,12 +126,12 @@ impl Node {
     /// Node `me` of `nodes` that are live, of which `directs` is Director of everything, with room for
     /// `sessions`.
     pub fn new(me: u16, directs: u16, nodes: u16, sessions: usize) -> Self {
-        Self::with_view(me, view(me, directs, nodes, 0), sessions)
+        Self::with_view(me, view(me, directs, nodes, false), sessions)
     }
 
-    /// A Director whose peers have a little duty too: a node without any takes no flows, and is granted none.
+    /// A Director whose peers have no duty and are granted flows nevertheless.
     pub fn granting(me: u16, nodes: u16, sessions: usize) -> Self {
-        Self::with_view(me, view(me, me, nodes, 1), sessions)
+        Self::with_view(me, view(me, me, nodes, true), sessions)
     }
 
     fn with_view(me: u16, view: View, sessions: usize) -> Self {

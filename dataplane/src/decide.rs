@@ -455,7 +455,8 @@ impl Case<'_> {
     /// The live node that was Director of a flow this node has become Director of: it may have granted it.
     fn former_director(&self) -> Option<NodeId> {
         let view = self.around.view;
-        if self.director() != self.me() {
+        // Nearly always: the Director is a hash that need not be made twice.
+        if self.around.former.is_empty() || self.director() != self.me() {
             return None;
         }
         let mut directors = self.around.former.iter().map(|view| view.director_of(&self.packet.key));
