@@ -18,6 +18,9 @@ use crate::{artifacts, program, wait};
 /// How long the nodes may take to see each other as members.
 const MEMBERS: Duration = Duration::from_secs(20);
 
+/// Longer than nodes that start together move duty, and former Directors are asked after that (10 s).
+const SETTLED: Duration = Duration::from_secs(13);
+
 /// How long a node may take to end after it has left.
 const LEFT: Duration = Duration::from_secs(10);
 
@@ -109,6 +112,19 @@ impl Bed {
                 views.iter().all(|view| view.len() == usize::from(count) && *view == views[0]),
                 "live nodes and their buckets, as each node has them: {views:?}"
             );
+            Ok(true)
+        })
+    }
+
+    /// Waits until Directors decide alone: for some seconds after duty has moved, as it does when a cluster starts,
+    /// they ask the former ones about flows they do not know, which is one crossing more.
+    pub fn wait_settled(&self) -> Result<()> {
+        wait::until_true("no former Director is asked any more", SETTLED + MEMBERS, || {
+            let running = self.running().into_iter();
+            let uptimes =
+                running.map(|number| Ok(self.cli(number)?.ask::<Value>("status")?["uptime_s"].as_u64()));
+            let uptimes = uptimes.collect::<Result<Vec<_>>>()?;
+            ensure!(uptimes.iter().all(|&up| up >= Some(SETTLED.as_secs())), "up for {uptimes:?} s");
             Ok(true)
         })
     }

@@ -56,6 +56,7 @@ impl SplitFlow {
     /// Sends the flow and checks what every link carried. Replication is cut off until the first reply is
     /// through; then the backup arrives and the next reply goes straight to the Owner.
     pub fn run(self, bed: &Bed) -> Result<()> {
+        bed.wait_settled()?;
         let (client, server) = bed.director_on(2, self.family)?;
         let client = (client, HAND_MADE_PORTS.start() + self.number);
         let server = (server, *HAND_MADE_PORTS.end());

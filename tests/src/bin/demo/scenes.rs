@@ -70,6 +70,10 @@ impl Demo {
             bed.start_nodes(&["--aggregation", "off"])?;
             Ok(Shown::told("each is ready and sees all three members"))
         })?;
+        report.step("Directors settle: after duty moved they ask the former ones for 10 s", |_| {
+            bed.wait_settled()?;
+            Ok(Shown::told("now each decides alone"))
+        })?;
         let pairs = choose_pairs(report, &bed)?;
         let mut made = None;
         report.step("nginx and a UDP server start", |_| {
