@@ -205,7 +205,7 @@ impl Membership {
     }
 
     /// What etcd holds. A node must be in it to be a member, once it could be read; one that vanished from it stays
-    /// for [`ABSENT_MS`], for a registry that was away itself is not whole at once.
+    /// for `ABSENT_MS`, for a registry that was away itself is not whole at once.
     pub fn handle_registry(&mut self, registry: &Registry, now: NowMs) {
         self.epoch = self.epoch.max(u32::try_from(registry.revision).unwrap_or(u32::MAX));
         let registered = self.registered.get_or_insert_default();

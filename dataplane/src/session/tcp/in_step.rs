@@ -14,7 +14,7 @@ const FAR: u32 = 1 << 30;
 /// `None` says nothing, and nothing is changed: ask [`super::follow`], whose answer this is otherwise.
 ///
 /// A segment that begins where the last one ended and acknowledges what has been sent fits by fewer
-/// comparisons than any other: [`out_of_order`] has all of them.
+/// comparisons than any other: `out_of_order` has all of them.
 #[inline(always)]
 pub fn in_step(tcp: &mut TcpTracking, direction: Direction, step: &Step, timeouts: &Timeouts) -> Option<u32> {
     let (from, to) = (direction as usize, direction.reversed() as usize);
