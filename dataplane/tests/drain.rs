@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{ACK, Cluster, INSIDE, OUTSIDE, SYN, hosts, tcp, udp};
+use cluster::{ACK, Cluster, INSIDE, OUTSIDE, hosts, tcp, udp};
 use samepath_dataplane::session::{Role, Session};
 use samepath_dataplane::verdict::DropReason;
 
@@ -17,12 +17,7 @@ fn sessions_move_to_their_directors_and_their_packets_pass_all_the_while() {
     let mut cluster = Cluster::new();
     let flows: Vec<_> = (0..30).map(|nth| hosts(1 + nth as u16 % 3, nth)).collect();
     for &(client, server) in &flows {
-        cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
-        cluster.settle();
-        cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
-        cluster.settle();
-        cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
-        cluster.settle();
+        cluster.establish(client, server);
     }
     let all = owners(&mut cluster, 1).len();
     assert_eq!(all, 30);

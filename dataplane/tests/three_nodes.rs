@@ -161,12 +161,7 @@ fn the_ingress_takes_over_when_the_owner_dies_and_generations_rise() {
 /// A TCP connection through nodes 1 (its Owner) and 3, established and backed up everywhere.
 fn established(cluster: &mut Cluster, director: u16) -> (std::net::Ipv4Addr, std::net::Ipv4Addr) {
     let (client, server) = hosts(director, 0);
-    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
-    cluster.settle();
-    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
-    cluster.settle();
-    cluster.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
-    cluster.settle();
+    cluster.establish(client, server);
     assert_eq!(roles(cluster)[0], Some((Role::Owner, 1, 1)));
     cluster.delivered.clear();
     cluster.crossings.clear();

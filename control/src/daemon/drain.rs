@@ -79,9 +79,9 @@ impl Node {
         draining.done = done;
     }
 
-    /// It drains, or is none of the members all agree on.
+    /// It drains, lacks a data interface, or is none of the members all agree on.
     fn hands_over(&self) -> bool {
-        let unfit = self.draining.is_some() || !self.membership.is_agreed();
+        let unfit = self.draining.is_some() || self.duty.links_down || !self.membership.is_agreed();
         unfit && self.settings.aggregation && self.view.my_weight() == 0
     }
 

@@ -16,9 +16,6 @@ const LINK_DOWN_MS: u64 = 100;
 /// How long it must be up again before the node takes new flows, ms: neighbours and routes follow a link late.
 const LINK_UP_MS: u64 = 2_000;
 
-/// How often what is still owned is offered again, ms: a handover is best effort.
-const OFFER_AGAIN_MS: u64 = 300;
-
 /// What keeps this node from its part.
 #[derive(Debug, Default)]
 pub(super) struct Duty {
@@ -28,7 +25,6 @@ pub(super) struct Duty {
     changed: Option<NowMs>,
     /// The data interfaces now.
     down: Vec<String>,
-    next_offer: NowMs,
 }
 
 impl Duty {
@@ -81,27 +77,17 @@ impl Node {
         self.duty.observe(down, now);
     }
 
-    /// Begins and ends duty, and offers what must be owned elsewhere; true if peers must hear of it.
-    pub(super) fn watch_duty(&mut self) -> bool {
+    /// Begins and ends duty with the data interfaces.
+    pub(super) fn watch_duty(&mut self) {
         let now = self.now();
-        let turned = self.duty.turns(now);
-        if turned && self.duty.links_down {
+        if !self.duty.turns(now) {
+            return;
+        }
+        if self.duty.links_down {
             tracing::warn!(interfaces = ?self.duty.down, "a data interface is down: flows are handed over");
-        } else if turned {
+        } else {
             tracing::info!("all data interfaces are up again");
         }
-        if self.duty.links_down
-            && now >= self.duty.next_offer
-            && self.owned() > 0
-            && self.view.members.len() > 1
-        {
-            self.duty.next_offer = now.plus(OFFER_AGAIN_MS);
-            // A view that still gives this node buckets would make it offer flows to itself.
-            if !turned && self.view.my_weight() == 0 {
-                self.workers.tell_all(|| ToWorker::HandOver);
-            }
-        }
-        turned
     }
 
     /// A peer runs again without what it owned: it directs nothing until it says so, then its flows get new Owners.

@@ -244,14 +244,13 @@ impl Membership {
 
     /// Tells the own row when it changed, and now and then.
     fn say(&mut self, now: NowMs) {
-        let hears: Vec<NodeId> = self
+        let mut hears: Vec<NodeId> = self
             .evidence
             .peers()
             .iter()
             .filter(|peer| peer.heard && !peer.suppressed)
             .map(|peer| peer.node)
             .collect();
-        let mut hears = hears;
         hears.sort_unstable();
         if hears == self.own.hears && self.own.epoch == self.epoch && now < self.next_row {
             return;

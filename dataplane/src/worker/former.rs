@@ -1,4 +1,4 @@
-//! The view before the present one: for a while after Director duty has moved, the new Director asks the
+//! Views before the present one: for a while after Director duty has moved, the new Director asks the
 //! former one about flows it does not know, and that one decides. A claim is therefore not out of sight because
 //! its bucket has moved; by the end the Owner's record has taken its place.
 

@@ -58,19 +58,8 @@ impl<I: Io> Worker<I> {
         if known.role == Role::Owner || !theirs {
             return;
         }
-        let owned = Session {
-            role: Role::Owner,
-            owner: self.snapshots.view.me,
-            generation: known.generation.next(),
-            version: known.version + 1,
-            dirty: false,
-            mark: 0,
-            // A backup's own time is not the Owner's.
-            expires: record.to_session(now, mark).expires,
-            ..known
-        };
-        self.shard.replace(slot, owned);
         self.counters.handed_in.add(1);
-        self.announce(slot, now);
+        // A backup's own time is not the Owner's.
+        self.own_from_now(slot, &known, record.to_session(now, mark).expires, now);
     }
 }

@@ -52,17 +52,22 @@ impl<I: Io> Worker<I> {
 
     /// Owns a session that nobody owns.
     pub(super) fn adopt(&mut self, slot: Slot, session: &Session, now: NowMs) {
+        self.counters.takeovers.add(1);
+        self.own_from_now(slot, session, now.plus(u64::from(session.timeout_ms)), now);
+    }
+
+    /// Owns a session known here, one generation higher, and tells all.
+    pub(super) fn own_from_now(&mut self, slot: Slot, session: &Session, expires: NowMs, now: NowMs) {
         let owned = Session {
             role: Role::Owner,
             owner: self.snapshots.view.me,
             generation: session.generation.next(),
             version: session.version + 1,
-            expires: now.plus(u64::from(session.timeout_ms)),
+            expires,
             dirty: false,
             mark: 0,
             ..*session
         };
-        self.counters.takeovers.add(1);
         self.shard.replace(slot, owned);
         self.announce(slot, now);
     }

@@ -293,6 +293,16 @@ impl Cluster {
         assert!(node.wire.arrive(port, bytes, &node.hasher), "the XDP program would not steer this");
     }
 
+    /// A TCP connection from port 1000 to 80, opened through node 1, its Owner, and node 3.
+    pub fn establish(&mut self, client: Ipv4Addr, server: Ipv4Addr) {
+        self.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), SYN, 100, 0));
+        self.settle();
+        self.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), SYN | ACK, 500, 101));
+        self.settle();
+        self.arrive(1, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+        self.settle();
+    }
+
     /// Runs everything until nothing moves.
     pub fn settle(&mut self) {
         loop {

@@ -50,7 +50,7 @@ impl Bed {
     }
 
     /// Lets everything pass again.
-    pub fn mend_cluster_link(&self, _number: u8) -> Result<()> {
+    pub fn mend_cluster_link(&self) -> Result<()> {
         self.switch().nft("delete table bridge cut")
     }
 }

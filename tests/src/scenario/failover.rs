@@ -178,7 +178,7 @@ fn for_a_while(time: Duration) {
 fn cut_for_a_while(bed: &Bed, towards: bool, from: bool, harm: Duration) -> Result<()> {
     bed.cut_cluster_link(1, towards, from)?;
     for_a_while(harm);
-    bed.mend_cluster_link(1)
+    bed.mend_cluster_link()
 }
 
 /// How much traffic a case has, and how long it lasts.
