@@ -161,12 +161,6 @@ impl Case<'_> {
                 window_exceeded,
             },
             Ok(Follow::Reopen) => self.begin(session.generation, session.version + 1, false),
-            // What the Owner before this one saw of the handshake may be unknown here.
-            Err(DropReason::TcpFlags)
-                if session.generation > Generation(1) && session.state.is_half_open() =>
-            {
-                self.begin(session.generation, session.version + 1, true)
-            }
             Err(reason) => Decision::drop(reason),
         }
     }

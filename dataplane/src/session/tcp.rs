@@ -134,11 +134,19 @@ pub fn follow(
     if kind == Kind::SynAck && tcp.resync(direction, segment) {
         before = State::TcpSynSent;
     }
+    let unanswered = state::is_unanswered(before);
+    // Both ends speak of a connection that is not the one whose SYN is known, or of what became of that one.
+    let further = matches!(kind, Kind::Ack | Kind::Fin);
+    if unanswered && further && tcp.note().is_challenge_answered_by(direction, segment.seq) {
+        return adopt(session, segment, direction, settings);
+    }
+    let originator = &tcp.ends[session.origin as usize];
     let expected = match (side, kind) {
         (_, Kind::Syn) => tcp.is_late_syn(direction, segment),
-        (Side::Responder, Kind::SynAck) => segment.ack == tcp.ends[session.origin as usize].end,
-        (Side::Originator, Kind::Ack) => segment.seq == tcp.ends[session.origin as usize].end,
-        _ => false,
+        (Side::Responder, _) => originator.is_known() && segment.ack == originator.end,
+        (Side::Originator, _) => {
+            !originator.is_known() || segment.seq.wrapping_sub(originator.end) <= window::REORDERED
+        }
     };
     match state::admission(before, side, kind, expected) {
         Admission::Reopen => Ok(Follow::Reopen),
@@ -148,6 +156,9 @@ pub fn follow(
             Ok(Follow::unmoved(session, tcp, false))
         }
         Admission::Check => {
+            if unanswered && further {
+                tcp.assume_syn_ack(direction);
+            }
             let window_exceeded = match tcp.observe(direction, segment) {
                 Fit::Inside => false,
                 Fit::Outside if settings.tcp_loose_window => {
@@ -173,7 +184,8 @@ pub fn follow(
     }
 }
 
-/// A session whose TCP state is not known (it was a claim) takes the segment's word for it.
+/// A session whose TCP state is not known (it was a claim, or the ends are further than what was seen) takes the
+/// segment's word for it.
 fn adopt(
     session: &Session,
     segment: &TcpSegment,
@@ -237,6 +249,18 @@ impl TcpTracking {
         true
     }
 
+    /// A SYN-ACK was sent that we did not see, and perhaps more: the options that the SYN allows count as offered.
+    fn assume_syn_ack(&mut self, from: Direction) {
+        let offered = self.ends[from.reversed() as usize].flags & (FLAG_SCALE | FLAG_SACK);
+        let responder = &mut self.ends[from as usize];
+        if responder.is_known() {
+            return;
+        }
+        responder.flags = offered;
+        responder.scale = if offered & FLAG_SCALE != 0 { MAX_SCALE } else { 0 };
+        self.ends[from.reversed() as usize].flags |= FLAG_LIBERAL;
+    }
+
     /// Remembers a segment that went through without being believed.
     fn note_passed(
         &mut self,
@@ -257,7 +281,7 @@ impl TcpTracking {
                 scale: segment.scale,
                 sack: segment.sack_permitted,
             }),
-            (Kind::Ack, Side::Responder) if state::is_unanswered(state) => {
+            (Kind::Ack | Kind::Fin, Side::Responder) if state::is_unanswered(state) => {
                 self.set_note(Note::challenge(direction, segment.ack));
             }
             _ => {}

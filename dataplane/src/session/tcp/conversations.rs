@@ -9,6 +9,7 @@
 
 mod closing;
 mod doubt;
+mod elsewhere;
 mod midstream;
 mod opening;
 mod windows;

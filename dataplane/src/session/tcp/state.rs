@@ -68,8 +68,8 @@ pub enum Admission {
     Refuse,
 }
 
-/// Looks at flags and state. `expected`: the numbers are exactly those the handshake waits for; of a SYN:
-/// they are this connection's own.
+/// Looks at flags and state. `expected`: the numbers are those the handshake waits for; of a SYN: they are this
+/// connection's own.
 pub fn admission(state: State, side: Side, kind: Kind, expected: bool) -> Admission {
     use State::{TcpClose, TcpSynRecv, TcpSynSent, TcpSynSent2, TcpTimeWait};
     match (kind, state, side) {
@@ -88,12 +88,13 @@ pub fn admission(state: State, side: Side, kind: Kind, expected: bool) -> Admiss
         // Repeated, or from a responder that restarted meanwhile.
         (Kind::SynAck, TcpSynRecv, Side::Responder) if expected => Admission::Check,
         (Kind::SynAck, _, _) => Admission::Pass,
-        (Kind::Fin, TcpSynSent | TcpSynSent2, _) => Admission::Refuse,
+        // Only who got the SYN knows its number: the SYN-ACK went by another node.
+        (Kind::Fin | Kind::Ack, TcpSynSent | TcpSynSent2, Side::Responder) if expected => Admission::Check,
         // The responder may hold an older connection and answer the SYN with a challenge.
-        (Kind::Ack, TcpSynSent | TcpSynSent2, Side::Responder) => Admission::Pass,
-        // It acknowledges a SYN-ACK that is still on its way to us through another node.
-        (Kind::Ack, TcpSynSent | TcpSynSent2, Side::Originator) if expected => Admission::Pass,
-        (Kind::Ack, TcpSynSent | TcpSynSent2, Side::Originator) => Admission::Refuse,
+        (Kind::Fin | Kind::Ack, TcpSynSent | TcpSynSent2, Side::Responder) => Admission::Pass,
+        // The SYN-ACK is still on its way to us through another node, or went by one that is gone.
+        (Kind::Fin | Kind::Ack, TcpSynSent | TcpSynSent2, Side::Originator) if expected => Admission::Pass,
+        (Kind::Fin | Kind::Ack, TcpSynSent | TcpSynSent2, Side::Originator) => Admission::Refuse,
         // Resets have rules of their own, see `reset`.
         (Kind::Fin | Kind::Ack | Kind::Reset, _, _) => Admission::Check,
     }
@@ -113,17 +114,19 @@ pub struct Closing {
 /// The state after a segment that was admitted and fits.
 pub fn next(state: State, side: Side, kind: Kind, closing: &Closing) -> State {
     use State::{
-        TcpClose, TcpCloseWait, TcpEstablished, TcpFinWait, TcpLastAck, TcpSynRecv, TcpSynSent2, TcpTimeWait,
+        TcpClose, TcpCloseWait, TcpEstablished, TcpFinWait, TcpLastAck, TcpSynRecv, TcpSynSent, TcpSynSent2,
+        TcpTimeWait,
     };
     match (kind, state) {
         (Kind::Syn, _) if side == Side::Responder => TcpSynSent2,
         (Kind::Syn, _) => state,
         (Kind::SynAck, _) => TcpSynRecv,
         (Kind::Reset, _) => TcpClose,
-        (Kind::Fin, TcpSynRecv | TcpEstablished) => TcpFinWait,
+        (Kind::Fin, TcpSynSent | TcpSynSent2 | TcpSynRecv | TcpEstablished) => TcpFinWait,
         // The first FIN again.
         (Kind::Fin, TcpFinWait | TcpCloseWait) if closing.by_sender => state,
         (Kind::Fin, TcpFinWait | TcpCloseWait) => TcpLastAck,
+        (Kind::Ack, TcpSynSent | TcpSynSent2) => TcpSynRecv,
         (Kind::Ack, TcpSynRecv) if side == Side::Originator => TcpEstablished,
         // Only the ACK that covers the FIN counts; others were overtaken by it.
         (Kind::Ack, TcpFinWait) if !closing.by_sender && closing.receiver_acknowledged => TcpCloseWait,

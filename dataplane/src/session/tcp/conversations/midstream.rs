@@ -137,6 +137,14 @@ fn a_backup_goes_on_in_every_state() {
              client ACK seq 900000000 ack 1 len 10 -> drop tcp_window",
         ),
         (syn, "server RST-ACK seq zero ack 1 -> CLOSE"),
+        (
+            syn,
+            "client ACK seq 700000 ack 900000 len 10 -> SYN_SENT unmoved
+             server ACK seq 900000 ack 700010 -> SYN_SENT unmoved
+             client ACK seq 700010 ack 900000 -> ESTABLISHED
+             server SYN seq 5 -> drop tcp_flags",
+        ),
+        (syn_ack, "server SYN seq 5 -> drop tcp_flags"),
         (syn_ack, "client ACK seq 1 ack 1 window 502 -> ESTABLISHED"),
         (syn_ack, "server SYN-ACK seq 0 ack 1 window 65160 scale 9 -> SYN_RECV unmoved"),
         (syn_ack, "client RST seq 1 -> CLOSE"),

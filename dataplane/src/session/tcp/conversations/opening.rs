@@ -72,8 +72,8 @@ fn syn_ack_must_answer_the_syn() {
          server SYN-ACK seq 0 ack 4000000 -> drop tcp_window
          server SYN-ACK seq 0 ack -70000 -> drop tcp_window
          client SYN-ACK seq 0 ack 1 -> drop tcp_flags
-         client FIN-ACK seq 1 ack 1 -> drop tcp_flags
-         server FIN-ACK seq 1 ack 1 -> drop tcp_flags
+         client FIN-ACK seq -1 ack 1 -> drop tcp_flags
+         server FIN-ACK seq 1 ack 2 -> SYN_SENT unmoved
          server SYN-ACK seq 0 ack 1 -> SYN_RECV",
     );
 }
@@ -128,10 +128,13 @@ fn the_servers_news_overtake_the_clients() {
         "client SYN seq 0 window 64240 -> SYN_SENT
          client ACK seq 1 ack 1 -> SYN_SENT unmoved
          client ACK seq 1 ack 1 len 300 -> SYN_SENT unmoved
-         client ACK seq 2 ack 1 -> drop tcp_flags
+         client ACK seq 301 ack 1 len 300 -> SYN_SENT unmoved
+         client FIN-ACK seq 601 ack 1 -> SYN_SENT unmoved
+         client ACK seq 0 ack 1 -> drop tcp_flags
+         client ACK seq 4194306 ack 1 -> drop tcp_flags
          server SYN-ACK seq 0 ack 1 window 65160 -> SYN_RECV
          server ACK seq 1 ack 301 len 100 window 65160 -> SYN_RECV
-         client ACK seq 301 ack 101 -> ESTABLISHED",
+         client ACK seq 602 ack 101 -> ESTABLISHED",
     );
     // The server's first flight before the ACK that completes the handshake: the SYN offered a window.
     strict(
