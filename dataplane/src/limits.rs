@@ -64,10 +64,14 @@ pub const ADOPT_AFTER_MS: u64 = 10_000;
 /// ms. Lower: a claim whose record is late may be unknown to both; higher: first packets take a crossing more.
 pub const FORMER_ASKED_MS: u64 = 10_000;
 
-/// How long a session that nobody owns waits for its Director before a node that has it owns it, ms, times the
-/// node's place among the members. Lower: two nodes adopt it before they hear of each other; higher: a flow
-/// whose Director knows nothing of it stands still for longer.
+/// How long a session that nobody owns waits for its Director before the first node that has it owns it, ms.
+/// Lower: Directors that learn of it later than others find it owned; higher: a flow whose Director knows nothing of
+/// it stands still for longer.
 pub const ORPHAN_MS: u64 = 1_000;
+
+/// How much longer each further member waits, ms. Lower: two nodes own it before they hear of each other; higher: a
+/// flow that only the last of many nodes knows stands still for longer.
+pub const ORPHAN_STEP_MS: u64 = 200;
 
 /// Data of frames moved between a worker's stock and the common depot at once.
 pub const DEPOT_BATCH: usize = 256;

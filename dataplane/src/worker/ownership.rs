@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Worker;
 use crate::clock::NowMs;
 use crate::flow::NodeId;
-use crate::limits::ORPHAN_MS;
+use crate::limits::{ORPHAN_MS, ORPHAN_STEP_MS};
 use crate::session::table::Slot;
 use crate::session::{Role, Session, State};
 use crate::xsk::Io;
@@ -45,7 +45,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn orphan(&mut self, slot: Slot, session: &Session, now: NowMs) {
         let view = &self.snapshots.view;
         let before_me = view.members.iter().filter(|member| member.node < view.me).count() as u64;
-        let expires = now.plus(ORPHAN_MS * (1 + before_me));
+        let expires = now.plus(ORPHAN_MS + ORPHAN_STEP_MS * before_me);
         let nobody = Session { role: Role::Backup, owner: NodeId(0), expires, ..*session };
         self.shard.replace(slot, nobody);
     }

@@ -125,9 +125,30 @@ impl Checker {
             .and_then(|()| checker.only_owners_age(&memories, world))
             .and_then(|()| checker.nothing_is_lost(&memories, world))
             .map_err(|why| format!("{why} (last disturbed {} ms ago)", now - checker.disturbed));
+        checker.tell(&memories, world);
         checker.memories = memories;
         world.checker = checker;
         outcome
+    }
+
+    /// Sessions that changed, for the story.
+    fn tell(&self, memories: &[Memory], world: &mut World) {
+        if !world.story.is_told() {
+            return;
+        }
+        for (index, (before, after)) in self.memories.iter().zip(memories).enumerate() {
+            let mut flows: Vec<&Session> = before.sessions.iter().chain(&after.sessions).collect();
+            flows.sort_by_key(|session| flow_of(&session.key));
+            flows.dedup_by_key(|session| session.key);
+            for key in flows.into_iter().map(|session| session.key) {
+                let [was, is] =
+                    [before, after].map(|memory| find(memory, &key).map_or("nothing".into(), brief));
+                if was != is {
+                    let (id, flow) = (index + 1, flow_of(&key));
+                    world.story.add(world.step, world.now, || format!("n{id} has of c{flow} {is}"));
+                }
+            }
+        }
     }
 
     fn notice(&mut self, world: &World) {
@@ -242,6 +263,12 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// A session in a line.
+pub fn brief(session: &Session) -> String {
+    let Session { role, owner, generation, version, state, .. } = session;
+    format!("{role:?} owner {} gen {} version {version} {}", owner.0, generation.0, state.name())
 }
 
 fn memory(node: &Node) -> Memory {

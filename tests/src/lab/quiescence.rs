@@ -2,7 +2,7 @@
 
 use samepath_dataplane::session::{Role, Session, State};
 
-use super::checker::flow_of;
+use super::checker::{brief, flow_of};
 use super::conversation::Kind;
 use super::node::Process;
 use super::world::World;
@@ -206,15 +206,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn brief(session: &Session) -> String {
-    format!(
-        "{:?} owner {} gen {} version {} {}",
-        session.role,
-        session.owner.0,
-        session.generation.0,
-        session.version,
-        session.state.name()
-    )
 }

@@ -12,6 +12,11 @@ impl Story {
         Self { lines: told.then(Vec::new) }
     }
 
+    /// Somebody will read it.
+    pub fn is_told(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// Adds a line, made only if it is kept.
     pub fn add(&mut self, step: u64, now: u64, line: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
