@@ -53,7 +53,7 @@ impl Steering {
         let ((link, got, native_refused), pin) = match linked {
             Ok(linked) => linked,
             Err(error) => {
-                self.forget_port(port.ifindex)?;
+                self.forget_port(port.ifindex);
                 return Err(error);
             }
         };
@@ -77,7 +77,8 @@ impl Steering {
         let mut result = Ok(());
         for attachment in std::mem::take(&mut self.attachments) {
             let ifindex = attachment.port.ifindex;
-            result = result.and(attachment.take_off()).and(self.forget_port(ifindex));
+            result = result.and(attachment.take_off());
+            self.forget_port(ifindex);
         }
         result
     }

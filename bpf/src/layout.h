@@ -9,6 +9,9 @@
 #define SP_MAX_PORTS 16      /* interfaces of one node */
 #define SP_MAX_QUEUES 64     /* receive queues per interface */
 #define SP_MAX_ADDRESSES 4096 /* own addresses; a router with thousands of VLAN gateways fits */
+#define SP_OWN_FILTER 64      /* words of `own_filter` */
+#define SP_OWN_FACTOR 0x9e3779b97f4a7c15ULL /* an address's bit: its halves' XOR times this, the highest 12 bits */
+#define SP_OWN_SHIFT 52
 #define SP_MAX_PEERS 256     /* cluster addresses of other nodes */
 #define SP_MAX_PASS 1024     /* entries of the pass list */
 #define SP_FORWARD_BUCKETS 32768 /* of the map `forwards`, a power of two */
@@ -55,13 +58,14 @@ union sp_address {
 	__u64 halves[2];
 };
 
-/* Value of the map `ports`; the key is the ifindex. */
+/* Element of `ports`. */
 struct sp_port {
+	__u32 ifindex; /* 0 = none */
 	__u8 index;
 	__u8 role;
 	__u8 mac[6];
 };
-_Static_assert(sizeof(struct sp_port) == 8, "mirrored in layout.rs");
+_Static_assert(sizeof(struct sp_port) == 12, "mirrored in layout.rs");
 
 #define SP_ROLE_DATA 0
 #define SP_ROLE_CLUSTER_LINK 1

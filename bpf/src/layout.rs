@@ -15,6 +15,15 @@ pub const MAX_QUEUES: u32 = 64;
 /// Own addresses the program can know.
 pub const MAX_OWN_ADDRESSES: usize = 4096;
 
+/// Words of `own_filter`.
+pub(crate) const OWN_FILTER: usize = 64;
+
+/// Spreads own addresses over the bits of `own_filter`.
+const OWN_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Leaves the 12 bits that number them.
+const OWN_SHIFT: u32 = 52;
+
 /// Cluster addresses of peers the program can know.
 pub const MAX_PEERS: usize = 256;
 
@@ -66,14 +75,20 @@ pub(crate) fn has_metadata(outcome: &str) -> bool {
     outcome.starts_with("steered") || outcome == "no_socket"
 }
 
-/// Value of the map `ports`.
-pub(crate) fn port_value(port: &PortConfig) -> [u8; 8] {
+/// Element of `ports`.
+pub(crate) fn port_value(port: &PortConfig) -> types::sp_port {
     let role = match port.role {
         PortRole::Data => 0,
         PortRole::ClusterLink => 1,
     };
-    let [a, b, c, d, e, f] = port.mac;
-    [port.index, role, a, b, c, d, e, f]
+    types::sp_port { ifindex: port.ifindex, index: port.index, role, mac: port.mac }
+}
+
+/// Word and bit of an own address in `own_filter`.
+pub(crate) fn own_bit(key: &[u8; 16]) -> (usize, u64) {
+    let half = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| key[at + byte]));
+    let bit = (half(0) ^ half(8)).wrapping_mul(OWN_FACTOR) >> OWN_SHIFT;
+    ((bit / 64) as usize % OWN_FILTER, 1 << (bit % 64))
 }
 
 /// Key of the map `sockets`.
@@ -133,9 +148,9 @@ const _: () = {
     assert!(offset_of!(types::sp_layout, quoted_proto) == 21);
     assert!(offset_of!(types::sp_layout, flags) == 22);
     assert!(offset_of!(types::sp_layout, port) == 23);
-    assert!(size_of::<types::sp_port>() == 8);
-    assert!(offset_of!(types::sp_port, role) == 1);
-    assert!(offset_of!(types::sp_port, mac) == 2);
+    assert!(size_of::<types::sp_port>() == 12);
+    assert!(offset_of!(types::sp_port, role) == 5);
+    assert!(offset_of!(types::sp_port, mac) == 6);
     assert!(size_of::<types::sp_pass>() == 4);
     assert!(offset_of!(types::sp_pass, port) == 2);
     assert!(size_of::<types::sp_address>() == 16);
@@ -168,6 +183,9 @@ mod tests {
         assert_eq!(defined("SP_MAX_PORTS"), MAX_PORTS);
         assert_eq!(defined("SP_MAX_QUEUES"), MAX_QUEUES as usize);
         assert_eq!(defined("SP_MAX_ADDRESSES"), MAX_OWN_ADDRESSES);
+        assert_eq!(defined("SP_OWN_FILTER"), OWN_FILTER);
+        assert_eq!(defined("SP_OWN_SHIFT"), OWN_SHIFT as usize);
+        assert!(HEADER.contains(&format!("#define SP_OWN_FACTOR {OWN_FACTOR:#x}ULL ")));
         assert_eq!(defined("SP_MAX_PEERS"), MAX_PEERS);
         assert_eq!(defined("SP_MAX_PASS"), MAX_PASS_LIST);
         assert_eq!(defined("SP_TUNNEL_PORT"), usize::from(TUNNEL_PORT));

@@ -15,12 +15,11 @@ const volatile __u32 on_crash = XDP_DROP;
 /* Saves every frame a lookup while the pass list is empty. */
 __u32 pass_list_length = 0;
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SP_MAX_PORTS);
-	__type(key, __u32); /* ifindex */
-	__type(value, struct sp_port);
-} ports SEC(".maps");
+/* A search among few numbers that lie in a line of memory; a hash map's look-up costs more than twice as much. */
+struct sp_port ports[SP_MAX_PORTS] = {};
+
+/* Of each own address one bit is set (own_bit): most packets are for others and need no look-up to know. */
+__u64 own_filter[SP_OWN_FILTER] = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -143,6 +142,14 @@ __noinline int read_tunnel(struct xdp_md *ctx, struct packet *packet)
 	return SP_STEERED_TUNNEL;
 }
 
+/* Whether a bit of own_filter says that this address may be the node's. */
+static __always_inline int may_be_own(const union sp_address *address)
+{
+	__u32 bit = (address->halves[0] ^ address->halves[1]) * SP_OWN_FACTOR >> SP_OWN_SHIFT;
+
+	return own_filter[bit / 64 % SP_OWN_FILTER] >> bit % 64 & 1;
+}
+
 static __always_inline int is_listed(__u8 proto, __u16 port)
 {
 	struct sp_pass key = { .proto = proto, .port = port };
@@ -175,7 +182,7 @@ static __always_inline int keep_local(struct xdp_md *ctx, struct packet *packet,
 			port = bpf_ntohs(l4[1]);
 	}
 	is_tunnel = proto == IPPROTO_UDP && port == SP_TUNNEL_PORT && !(layout->flags & SP_FRAGMENT_FIRST);
-	if (bpf_map_lookup_elem(&own_addresses, &packet->destination)) {
+	if (may_be_own(&packet->destination) && bpf_map_lookup_elem(&own_addresses, &packet->destination)) {
 		if (!is_tunnel)
 			return SP_PASS_OWN_ADDRESS;
 		if (role != SP_ROLE_CLUSTER_LINK)
@@ -257,11 +264,21 @@ static __always_inline int steer(struct xdp_md *ctx, const struct sp_port *port,
 	return finish(action == XDP_REDIRECT ? outcome : SP_NO_SOCKET, action);
 }
 
+/* The interface's port, or NULL. */
+static __always_inline const struct sp_port *port_of(__u32 ifindex)
+{
+	int index;
+
+	for (index = 0; index < SP_MAX_PORTS; index++)
+		if (ports[index].ifindex == ifindex)
+			return &ports[index];
+	return NULL;
+}
+
 SEC("xdp")
 int samepath_steer(struct xdp_md *ctx)
 {
-	__u32 ifindex = ctx->ingress_ifindex;
-	const struct sp_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	const struct sp_port *port = port_of(ctx->ingress_ifindex);
 	struct packet packet = {};
 	int outcome;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{Ordering, compiler_fence};
 use std::sync::{Arc, Mutex};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -13,12 +14,12 @@ use crate::attach::Attachment;
 use crate::error::SteeringError;
 use crate::forwards::Forwards;
 use crate::layout::{
-    FORWARDS, MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, NO_FORWARDS, address_key,
-    pass_key, port_value, socket_key,
+    FORWARDS, MAX_OWN_ADDRESSES, MAX_PASS_LIST, MAX_PEERS, MAX_PORTS, MAX_QUEUES, NO_FORWARDS, OWN_FILTER,
+    address_key, own_bit, pass_key, port_value, socket_key,
 };
 use crate::libbpf_print;
 use crate::mode::OnCrash;
-use crate::skeleton::{SteerSkel, SteerSkelBuilder};
+use crate::skeleton::{SteerSkel, SteerSkelBuilder, types};
 
 /// What is fixed before the program is loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -116,24 +117,26 @@ impl Steering {
         if self.ports.iter().find(same).is_some() {
             return refused("this number or this interface is in use already: name every interface once");
         }
-        self.skeleton
-            .maps
-            .ports
-            .update(&port.ifindex.to_ne_bytes(), &port_value(port), MapFlags::ANY)
-            .map_err(|source| SteeringError::Map { map: "ports", source })?;
         self.ports.retain(|known| known.ifindex != port.ifindex);
+        if let Some(shared) = self.skeleton.maps.bss_data.as_mut() {
+            let slot = &mut shared.ports[usize::from(port.index)];
+            // Frames may arrive meanwhile: the number by which they find a new slot comes last. A half-written
+            // link address is another host's, which the kernel sees the same way.
+            *slot = types::sp_port { ifindex: slot.ifindex, ..port_value(port) };
+            compiler_fence(Ordering::SeqCst);
+            slot.ifindex = port.ifindex;
+        }
         self.ports.push(port.clone());
         Ok(())
     }
 
     /// Makes the program forget an interface: its frames then count as `pass_unknown_interface`.
-    pub(crate) fn forget_port(&mut self, ifindex: u32) -> Result<(), SteeringError> {
+    pub(crate) fn forget_port(&mut self, ifindex: u32) {
         self.ports.retain(|known| known.ifindex != ifindex);
-        match self.skeleton.maps.ports.delete(&ifindex.to_ne_bytes()) {
-            Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => {
-                Err(SteeringError::Map { map: "ports", source })
-            }
-            _ => Ok(()),
+        let Some(shared) = self.skeleton.maps.bss_data.as_mut() else { return };
+        for slot in shared.ports.iter_mut().filter(|slot| slot.ifindex == ifindex) {
+            slot.ifindex = 0;
+            compiler_fence(Ordering::SeqCst);
         }
     }
 
@@ -163,7 +166,22 @@ impl Steering {
     pub fn set_own_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), SteeringError> {
         let wanted: BTreeSet<_> = addresses.iter().map(address_key).collect();
         within(wanted.len(), MAX_OWN_ADDRESSES, "own addresses")?;
-        make_equal(&self.skeleton.maps.own_addresses, "own_addresses", &mut self.own_addresses, wanted, &[1])
+        // The bits of those that stay are set all the time.
+        self.set_own_filter(self.own_addresses.union(&wanted).copied().collect());
+        let map = &self.skeleton.maps.own_addresses;
+        let result = make_equal(map, "own_addresses", &mut self.own_addresses, wanted, &[1]);
+        self.set_own_filter(self.own_addresses.clone());
+        result
+    }
+
+    fn set_own_filter(&mut self, addresses: BTreeSet<[u8; 16]>) {
+        let mut filter = [0; OWN_FILTER];
+        for (word, bit) in addresses.iter().map(own_bit) {
+            filter[word] |= bit;
+        }
+        if let Some(shared) = self.skeleton.maps.bss_data.as_mut() {
+            shared.own_filter = filter;
+        }
     }
 
     /// Replaces the cluster addresses from which tunnel packets are taken.
