@@ -18,6 +18,7 @@ TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test 
 # The simulation needs no namespaces: it is a unit test of everything.
 END_TO_END := $(filter-out simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 INTEGRATION := simulation $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
+COUNT := $(CARGO) bench $(WORKSPACE) --bench burst
 LOG := $(TARGET)/test.log
 # Benches in namespaces, and what they are told: `make bench-veth ARGS="--reps 1 --flows 1000"`.
 RIGGED := veth asymmetry newflows memory failover
@@ -51,14 +52,16 @@ unit: packages-build ## Tests without packets on a wire
 	$(TEST) --doc 2>&1 | tee -a $(LOG)
 
 # The same build as the unit tests: a second one, for release, would double the time this takes.
+# These tests wait for packets most of the time: meanwhile what `instructions` needs is built with what they leave.
 end-to-end: packages-test ## Tests with real packets in network namespaces
 	$(BUILD)
+	@nice -n 19 $(COUNT) --no-run -j 1 > $(TARGET)/count-build.log 2>&1 & \
 	SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath \
 	$(TEST) $(END_TO_END:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture \
-	    2>&1 | tee -a $(LOG)
+	    2>&1 | tee -a $(LOG) || outcome=$$?; wait; exit $${outcome:-0}
 
 instructions: packages-test ## Instructions per packet by role: at most 10 % above benches/instructions.json
-	$(CARGO) bench $(WORKSPACE) --bench burst -- --check $(abspath benches/instructions.json)
+	$(COUNT) -- --check $(abspath benches/instructions.json)
 
 # The tests' own build: what it saves in building is more than a release would save in running.
 SEEDS ?= 20000

@@ -81,6 +81,7 @@ fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
+        former_directors_ms: 10_000,
         tunnel_key: TunnelKey::new([9; 16]),
     }
 }

@@ -149,6 +149,8 @@ pub struct Config {
     pub tuning: TuningOptions,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
+    /// How long after Director duty has moved former Directors are asked, ms.
+    pub former_directors_ms: u64,
     /// Endpoints of the etcd that members are written down in, `HOST:PORT`; none with `--membership swim`.
     pub etcd: Vec<String>,
     /// Members without which no new flow is begun.

@@ -60,10 +60,6 @@ pub const CLAIM_CHECK_MS: u64 = 30_000;
 /// for a moment has lost its flows; later: a second death or a node that joins meets flows nobody owns.
 pub const ADOPT_AFTER_MS: u64 = 10_000;
 
-/// How long after Director duty has moved the new Director asks the former one about flows it does not know,
-/// ms. Lower: a claim whose record is late may be unknown to both; higher: first packets take a crossing more.
-pub const FORMER_ASKED_MS: u64 = 10_000;
-
 /// How long a session that nobody owns waits for its Director before the first node that has it owns it, ms.
 /// Lower: Directors that learn of it later than others find it owned; higher: a flow whose Director knows nothing of
 /// it stands still for longer.

@@ -29,6 +29,8 @@ pub struct Settings {
     pub tcp_loose_window: bool,
     /// Idle times after which the Owner ends a session.
     pub timeouts: Timeouts,
+    /// How long after Director duty has moved the former Director is asked about flows the new one does not know, ms.
+    pub former_directors_ms: u64,
     /// Key of the tunnel tag.
     pub tunnel_key: TunnelKey,
 }

@@ -305,8 +305,9 @@ impl<I: Io> Worker<I> {
                 return self.drop_frame(job.frame, reason);
             }
         }
-        let former = self.former.as_ref().map_or(&[][..], |former| former.at(now));
         let Snapshots { view, settings, .. } = &self.snapshots;
+        let asked_ms = settings.former_directors_ms;
+        let former = self.former.as_ref().map_or(&[][..], |former| former.at(asked_ms, now));
         let around = Surroundings { view, former, settings, now };
         let session = slot.map(|slot| self.shard.table.get(slot));
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{Family, NODES};
-use samepath_tests::bed::{Bed, Forwarder, Shape};
+use samepath_tests::bed::{Bed, Forwarder, SETTLE_SOON, Shape};
 use samepath_tests::scenario::long_flow::{LongFlow, OFFERED_AFTER};
 use samepath_tests::scenario::split_flow::SplitFlow;
 use samepath_tests::scenario::{self, strict};
@@ -175,7 +175,7 @@ fn both_modes_keep_the_promises() -> Result<()> {
         let shape = Shape { forwarder, queues: 2, workers: 2, ..Shape::default() };
         let mut bed = Bed::new(&name, shape)?;
         scenario::keep_from_hosts(&bed)?;
-        bed.start_nodes(&[])?;
+        bed.start_nodes(&SETTLE_SOON)?;
         SplitFlow { family: Family::V4, vlan: None, number: 1 }.run(&bed)?;
         SplitFlow { family: Family::V6, vlan: Some(100), number: 2 }.run(&bed)?;
         let server = strict::serve(&bed)?;

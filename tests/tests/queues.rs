@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use samepath_tests::bed::plan::{Family, NODES};
-use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::bed::{Bed, SETTLE_SOON, Shape};
 use samepath_tests::scenario::split_flow::SplitFlow;
 use samepath_tests::scenario::{self, simultaneous, strict};
 
@@ -42,7 +42,8 @@ fn stands_everything(name: &str, queues: u32, workers: u32, queue: Queue) -> Res
     let mut bed = Bed::new(&format!("queues-{name}"), shape)?;
     choose_queues(&bed, &queue)?;
     scenario::keep_from_hosts(&bed)?;
-    bed.start_nodes(&["--timeout", "udp=300", "--timeout", "tcp_syn_sent=300"])?;
+    let timeouts = ["--timeout", "udp=300", "--timeout", "tcp_syn_sent=300"];
+    bed.start_nodes(&[&SETTLE_SOON[..], &timeouts].concat())?;
     SplitFlow { family: Family::V4, vlan: None, number: 1 }.run(&bed)?;
     SplitFlow { family: Family::V6, vlan: None, number: 2 }.run(&bed)?;
     SplitFlow { family: Family::V4, vlan: Some(100), number: 3 }.run(&bed)?;

@@ -337,6 +337,15 @@ const OPERATION: &[Opt] = &[
         set!(peer_timeout_ms = |text| values::number(text, "a peer timeout", 50..=60_000)),
     ),
     one(
+        "former-directors-ms",
+        "MS",
+        "How long after Director duty has moved former Directors are asked too, 0 to 60000 [default: 10000]",
+        set!(
+            former_directors_ms =
+                |text| values::number(text, "the time former Directors are asked", 0..=60_000)
+        ),
+    ),
+    one(
         "membership",
         "swim|etcd://HOST:PORT[,HOST:PORT…]",
         "Who spreads what nodes know of each other: they themselves, or an etcd as well [default: swim]",
@@ -412,6 +421,7 @@ pub fn defaults() -> Config {
         ring_size: 2048,
         tuning: Default::default(),
         peer_timeout_ms: 800,
+        former_directors_ms: 10_000,
         etcd: Vec::new(),
         quorum: 0,
         hello_interval_ms: 100,

@@ -219,6 +219,7 @@ fn settings(config: &Config, keys: &ClusterKeys) -> Settings {
         tcp_pickup: config.tcp_pickup,
         tcp_loose_window: config.tcp_loose_window,
         timeouts: config.timeouts,
+        former_directors_ms: config.former_directors_ms,
         tunnel_key: keys.tunnel_key(),
     }
 }

@@ -20,6 +20,7 @@ pub fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Timeouts::default(),
+        former_directors_ms: 10_000,
         tunnel_key: TunnelKey::new([0; 16]),
     }
 }

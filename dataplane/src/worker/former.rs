@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::clock::NowMs;
 use crate::cluster::view::View;
-use crate::limits::FORMER_ASKED_MS;
 
 /// Views remembered: duty moves at most this often while a cluster starts or is drained node by node.
 const VIEWS: usize = 6;
@@ -23,12 +22,18 @@ impl FormerView {
     /// `old` gives way to `new`. While an earlier change of duty among the same nodes is under way the views
     /// before that one count first: their Directors were asked meanwhile, so they have the claims. Where that was
     /// this node itself, later ones count: others may have come to them another way and asked nobody.
-    pub(super) fn after(before: Option<Self>, old: &Arc<View>, new: &View, now: NowMs) -> Option<Self> {
+    pub(super) fn after(
+        before: Option<Self>,
+        old: &Arc<View>,
+        new: &View,
+        asked_ms: u64,
+        now: NowMs,
+    ) -> Option<Self> {
         if old.members == new.members {
             return before;
         }
         let mut views = match before {
-            Some(before) if before.counts(now) && same_nodes(&before.views[0], new) => before.views,
+            Some(before) if before.counts(asked_ms, now) && same_nodes(&before.views[0], new) => before.views,
             _ => Vec::with_capacity(VIEWS),
         };
         if views.len() == VIEWS {
@@ -38,13 +43,13 @@ impl FormerView {
         Some(Self { views, left: now })
     }
 
-    fn counts(&self, now: NowMs) -> bool {
-        now.since(self.left) < FORMER_ASKED_MS
+    fn counts(&self, asked_ms: u64, now: NowMs) -> bool {
+        now.since(self.left) < asked_ms
     }
 
     /// The views, until their time is over.
-    pub(super) fn at(&self, now: NowMs) -> &[Arc<View>] {
-        if self.counts(now) { &self.views } else { &[] }
+    pub(super) fn at(&self, asked_ms: u64, now: NowMs) -> &[Arc<View>] {
+        if self.counts(asked_ms, now) { &self.views } else { &[] }
     }
 }
 

@@ -35,7 +35,9 @@ impl<I: Io> Worker<I> {
         match message {
             ToWorker::View(view) => {
                 let old = std::mem::replace(&mut self.snapshots.view, view);
-                self.former = FormerView::after(self.former.take(), &old, &self.snapshots.view, now);
+                let Snapshots { view, settings, .. } = &self.snapshots;
+                let asked_ms = settings.former_directors_ms;
+                self.former = FormerView::after(self.former.take(), &old, view, asked_ms, now);
                 self.note_deaths(now);
                 self.draining &= self.snapshots.view.my_weight() == 0;
                 let heard = |view: &View| view.peers.iter().map(|peer| peer.heard).collect::<Vec<_>>();

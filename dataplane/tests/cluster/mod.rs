@@ -134,6 +134,7 @@ pub fn lone_settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
+        former_directors_ms: 10_000,
         tunnel_key: TunnelKey::new([9; 16]),
     }
 }

@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::{artifacts, interrupt, ledger};
 
 pub use conservation::Account;
+pub use nodes::SETTLE_SOON;
 pub use services::Service;
 
 /// What may differ from bed to bed.

@@ -18,8 +18,12 @@ use crate::{artifacts, program, wait};
 /// How long the nodes may take to see each other as members.
 const MEMBERS: Duration = Duration::from_secs(20);
 
-/// Longer than nodes that start together move duty, and former Directors are asked after that (10 s).
-const SETTLED: Duration = Duration::from_secs(13);
+/// Options for tests that count crossings: former Directors are asked for half a second only, see
+/// [`Bed::wait_settled`].
+pub const SETTLE_SOON: [&str; 2] = ["--former-directors-ms", "500"];
+
+/// Longer than nodes that start together move duty, and former Directors are asked after that ([`SETTLE_SOON`]).
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// How long a node may take to end after it has left.
 const LEFT: Duration = Duration::from_secs(10);
@@ -117,7 +121,8 @@ impl Bed {
     }
 
     /// Waits until Directors decide alone: for some seconds after duty has moved, as it does when a cluster starts,
-    /// they ask the former ones about flows they do not know, which is one crossing more.
+    /// they ask the former ones about flows they do not know, which is one crossing more. For nodes started with
+    /// [`SETTLE_SOON`].
     pub fn wait_settled(&self) -> Result<()> {
         wait::until_true("no former Director is asked any more", SETTLED + MEMBERS, || {
             let running = self.running().into_iter();

@@ -94,6 +94,7 @@ pub fn settings(node: u16) -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts,
+        former_directors_ms: 10_000,
         tunnel_key: TunnelKey::new([9; 16]),
     }
 }

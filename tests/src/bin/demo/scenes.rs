@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use samepath_tests::bed::plan::{self, Family};
-use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::bed::{Bed, SETTLE_SOON, Service, Shape};
 use samepath_tests::traffic::Tally;
 use samepath_tests::web::{LARGE, Web};
 use samepath_tests::{artifacts, program, wait};
@@ -67,13 +67,16 @@ impl Demo {
         })?;
         let mut bed = made.context("no bed")?;
         report.step("three nodes of samepath start, aggregation off", |_| {
-            bed.start_nodes(&["--aggregation", "off"])?;
+            bed.start_nodes(&[&SETTLE_SOON[..], &["--aggregation", "off"]].concat())?;
             Ok(Shown::told("each is ready and sees all three members"))
         })?;
-        report.step("Directors settle: after duty moved they ask the former ones for 10 s", |_| {
-            bed.wait_settled()?;
-            Ok(Shown::told("now each decides alone"))
-        })?;
+        report.step(
+            "Directors settle: after duty moved they ask the former ones, here for half a second",
+            |_| {
+                bed.wait_settled()?;
+                Ok(Shown::told("now each decides alone"))
+            },
+        )?;
         let pairs = choose_pairs(report, &bed)?;
         let mut made = None;
         report.step("nginx and a UDP server start", |_| {
