@@ -8,6 +8,7 @@ pub mod bed;
 pub mod capture;
 pub mod cli;
 pub mod frame;
+pub mod fuzz;
 pub mod interrupt;
 pub mod lab;
 pub mod ledger;

@@ -216,8 +216,8 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// Rows that cannot be read are another release's: skipped.
-fn read_registry(answer: &Value) -> anyhow::Result<Registry> {
+/// What etcd answered about the members. Rows that cannot be read are another release's: skipped.
+pub fn read_registry(answer: &Value) -> anyhow::Result<Registry> {
     let revision = number(&answer["header"]["revision"]).context("etcd named no revision")?;
     let values = answer["kvs"].as_array().into_iter().flatten().filter_map(|pair| pair["value"].as_str());
     let rows = values.filter_map(|value| Row::decode(&STANDARD.decode(value).ok()?));

@@ -185,8 +185,8 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<OperatorRequest>) -
             let reply = Reply::error(format!("a request has at most {REQUEST_BYTES} bytes"));
             return send(&mut writer, reply).await;
         }
-        let reply = match serde_json::from_slice::<Request>(&line) {
-            Err(error) => Reply::error(format!("this is not a request: {error}")),
+        let reply = match read_request(&line) {
+            Err(refusal) => refusal,
             Ok(request) => {
                 if request.changes_something() {
                     tracing::info!(?request, uid = peer.uid(), pid = peer.pid(), "operator");
@@ -196,6 +196,11 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<OperatorRequest>) -
         };
         send(&mut writer, reply).await?;
     }
+}
+
+/// A request line, or the reply that refuses it.
+pub fn read_request(line: &[u8]) -> Result<Request, Reply> {
+    serde_json::from_slice(line).map_err(|error| Reply::error(format!("this is not a request: {error}")))
 }
 
 async fn ask(requests: &mpsc::Sender<OperatorRequest>, request: Request) -> Reply {
