@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What `make fuzz` calls its target; everything else calls the folder of what is built so.
+TARGET_OF_FUZZ := $(if $(filter command line,$(origin TARGET)),$(TARGET))
+override TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Every cargo call takes the whole workspace, and builds that precede tests name a test: otherwise cargo
 # would choose other features for shared crates and build half of them again.
 WORKSPACE := --workspace
@@ -15,16 +17,16 @@ BUILD := $(CARGO) build $(WORKSPACE) --bins --test bed
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
 HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST := $(if $(AS_ROOT),CARGO_TARGET_$(HOST)_RUNNER="$(AS_ROOT)") $(CARGO) test $(WORKSPACE)
-# The simulation needs no namespaces: it is a unit test of everything.
-END_TO_END := $(filter-out simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
-INTEGRATION := simulation $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
+# The simulation and what was fuzzed need no namespaces.
+END_TO_END := $(filter-out simulation fuzz,$(basename $(notdir $(wildcard tests/tests/*.rs))))
+INTEGRATION := simulation fuzz $(basename $(notdir $(wildcard bpf/tests/*.rs dataplane/tests/*.rs control/tests/*.rs)))
 COUNT := $(CARGO) bench $(WORKSPACE) --bench burst
 LOG := $(TARGET)/test.log
 # Benches in namespaces, and what they are told: `make bench-veth ARGS="--reps 1 --flows 1000"`.
 RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test lint unit end-to-end instructions simulate demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean packages-build packages-test packages-bench
 
 help: ## This list
@@ -68,6 +70,17 @@ SEEDS ?= 20000
 simulate: packages-build ## The cluster from a seed: SEEDS=N plays N, SEED=n tells the story of one
 	$(CARGO) build $(WORKSPACE) --bin samepath-simulate
 	$(TARGET)/debug/samepath-simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+# cargo-fuzz wants a nightly compiler's flags; RUSTC_BOOTSTRAP lets the stable one have them.
+TARGETS_OF_FUZZ := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+SECONDS ?= 600
+fuzz: packages-build ## Searches for bytes that break a promise: TARGET=packet|tunnel|worker|… SECONDS=600
+	@[ -n "$(filter $(TARGET_OF_FUZZ),$(TARGETS_OF_FUZZ))" ] || { echo "make fuzz TARGET=…: one of $(TARGETS_OF_FUZZ)" >&2; exit 2; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@mkdir -p $(abspath $(TARGET))/fuzz/found/$(TARGET_OF_FUZZ)
+	cd tests/fuzz && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(CARGO) fuzz run --fuzz-dir . \
+	    -s none $(TARGET_OF_FUZZ) $(abspath $(TARGET))/fuzz/found/$(TARGET_OF_FUZZ) corpus/$(TARGET_OF_FUZZ) -- \
+	    -max_total_time=$(SECONDS)
 
 bench-burst: packages-test ## The whole worker over memory: instructions and Mpps by role, two workers
 	$(CARGO) bench $(WORKSPACE) --bench burst

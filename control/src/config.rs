@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::floods::Floods;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::session::timeouts::Timeouts;
 use samepath_dataplane::settings::TcpPickup;
@@ -147,6 +148,8 @@ pub struct Config {
     pub ring_size: u32,
     /// How workers use cores, rings and memory.
     pub tuning: TuningOptions,
+    /// How many new flows there may be.
+    pub floods: Floods,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
     /// How long after Director duty has moved former Directors are asked, ms.

@@ -39,6 +39,8 @@ macro_rules! counters {
             pub heard: Vec<Heard>,
             /// Say no Hello: set while a thread of this node stands still.
             pub silent: AtomicBool,
+            /// Peers are far behind: half-open sessions are announced later.
+            pub lagging: AtomicBool,
         }
 
         impl Default for Counters {
@@ -48,6 +50,7 @@ macro_rules! counters {
                     drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
                     heard: (0..MAX_NODES).map(|_| Default::default()).collect(),
                     silent: AtomicBool::new(false),
+                    lagging: AtomicBool::new(false),
                 }
             }
         }
@@ -112,8 +115,18 @@ counters! {
     sessions_created,
     /// Sessions ended by their idle time.
     sessions_expired,
-    /// Half-open sessions evicted for new ones.
+    /// Sessions of this Owner that gave way to new ones.
     sessions_evicted,
+    /// Backups that gave way to new sessions.
+    backups_evicted,
+    /// Claims that gave way to new sessions.
+    claims_evicted,
+    /// Insertions for which other sessions had to move within the table.
+    sessions_crowded,
+    /// Insertions refused although slots were free.
+    sessions_unplaced,
+    /// Announcements of half-open sessions put off because replication lags.
+    put_off,
     /// Sessions taken over from a dead Owner.
     takeovers,
     /// Sessions that a peer owns now because this node drains.
@@ -130,6 +143,8 @@ counters! {
     sessions_backup,
     /// Claims now in the table.
     sessions_claim,
+    /// Sessions now in the table that give way to new ones: half open, heard from one end only, over, claims.
+    sessions_yielding,
     /// Sessions now waiting to be sent again to control.
     dirty,
     /// Session changes sent again after an overflow.

@@ -88,6 +88,20 @@ pub const STOP_MS: u64 = 500;
 /// flows while few sessions are half-open; higher: more work per refused packet in a flood.
 pub const EVICTION_PROBES: usize = 64;
 
+/// Share of a table's sessions that may give way to new ones (half open, one-sided, over, claims), per cent: the default
+/// of `--half-open-max`. Lower: in a flood handshakes have less time, and one-sided flows begin more often; higher: less is
+/// left for established sessions, and each per cent takes a twentieth of a byte per session.
+pub const HALF_OPEN_PERCENT: u8 = 25;
+
+/// Sets of four source prefixes whose new flows a worker counts: 65,536 prefixes in 768 KiB, if new flows are limited.
+/// Lower: prefixes share meters when more than that are busy; higher: more cache misses in a flood.
+pub const METER_SETS: usize = 16_384;
+
+/// Changes that may wait between worker and control, and in the replication log, before half-open sessions are
+/// announced later, a share of what there is room for: 1 in this many. The rest is for sessions that are established,
+/// and for the ends of those that were announced.
+pub const HALF_OPEN_BACKLOG: usize = 4;
+
 /// Bytes the kernel keeps in front of a received packet (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
 pub const XDP_HEADROOM: u32 = 256;
 

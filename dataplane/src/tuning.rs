@@ -1,5 +1,6 @@
 //! What an operator may set about how workers use their core and memory. See `docs/tuning.md`.
 
+use crate::floods::Floods;
 use crate::limits::BURST;
 
 /// What a worker does when it finds no work.
@@ -50,10 +51,12 @@ pub struct Tuning {
     pub batch: usize,
     /// What is done when there is no work.
     pub idle: Idle,
+    /// How many new flows there may be.
+    pub floods: Floods,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { batch: BURST, idle: Idle::default() }
+        Self { batch: BURST, idle: Idle::default(), floods: Floods::default() }
     }
 }

@@ -67,6 +67,10 @@ reasons! {
     NoSession = "no_session", Traffic;
     /// The flow is new, and too few members are live to begin it (`--quorum`).
     NoQuorum = "no_quorum", Traffic;
+    /// The flow is new, and its source prefix has begun too many (`--new-flow-rate-per-prefix`).
+    PrefixRate = "prefix_rate", Traffic;
+    /// The flow is new, and this node has begun too many (`--new-flow-rate`).
+    NewFlowRate = "new_flow_rate", Traffic;
     /// TCP segment outside the window the session's two ends agreed on.
     TcpWindow = "tcp_window", Traffic;
     /// TCP flags that no state allows (for example SYN with FIN).

@@ -14,6 +14,7 @@ mod held;
 mod hello;
 mod housekeeping;
 mod idle;
+mod meter;
 mod ownership;
 mod replica;
 mod shard;
@@ -30,6 +31,7 @@ use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
 use crate::mailbox::Mailbox;
 use crate::route::Routes;
 use crate::session::table::Slot;
+use crate::session::track;
 use crate::settings::Settings;
 use crate::tuning::Tuning;
 use crate::verdict::{DropReason, Verdict};
@@ -46,6 +48,7 @@ use fragments::Trains;
 pub use handoff::{Handoff, Work};
 use held::Held;
 use idle::Rest;
+use meter::Meter;
 use shard::Shard;
 use walks::Walks;
 
@@ -97,6 +100,7 @@ pub struct Worker<I: Io> {
     former: Option<FormerView>,
     pub(crate) shard: Shard,
     trains: Trains,
+    meter: Meter,
     pub(crate) held: Held<I::Frame>,
     walks: Walks,
     pub(crate) handoff: Handoff<I::Frame>,
@@ -155,8 +159,9 @@ impl<I: Io> Worker<I> {
             hasher: parts.hasher,
             snapshots: parts.snapshots,
             former: None,
-            shard: Shard::new(parts.sessions_max, parts.now),
+            shard: Shard::new(parts.sessions_max, parts.tuning.floods.half_open_percent, parts.now),
             trains: Trains::default(),
+            meter: Meter::new(parts.tuning.floods, parts.handoff.workers()),
             held: Held::default(),
             walks: Walks::default(),
             handoff: parts.handoff,
@@ -301,7 +306,7 @@ impl<I: Io> Worker<I> {
         let slot = self.shard.table.find(&job.packet.key);
         if slot.is_none() && job.arrival == Arrival::Data {
             // A packet this node could not forward begins nothing and asks nobody.
-            if let Err(reason) = self.could_forward(&job) {
+            if let Err(reason) = self.could_forward(&job).and_then(|()| self.meter(&job.packet, now)) {
                 return self.drop_frame(job.frame, reason);
             }
         }
@@ -315,6 +320,14 @@ impl<I: Io> Worker<I> {
         match self.apply(decision.change, slot, job.packet.length, now) {
             Ok(slot) => self.carry_out(decision.verdict, job, slot, now),
             Err(reason) => self.carry_out(Verdict::Drop(reason), job, None, now),
+        }
+    }
+
+    /// Packets that may begin a flow are counted; others begin nothing.
+    fn meter(&mut self, packet: &Packet, now: NowMs) -> Result<(), DropReason> {
+        match track::may_begin(packet) {
+            true => self.meter.admit(&packet.key, packet.direction, now),
+            false => Ok(()),
         }
     }
 

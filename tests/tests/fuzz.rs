@@ -36,6 +36,7 @@ fn every_target_can_be_searched() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().display().to_string())
         .collect();
     let mut replayed: Vec<String> = TARGETS.iter().map(|(name, _)| name.to_string()).collect();
-    (searched.sort(), replayed.sort());
+    searched.sort();
+    replayed.sort();
     assert_eq!(searched, replayed);
 }

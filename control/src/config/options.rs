@@ -323,6 +323,39 @@ const FLOWS: &[Opt] = &[
     ),
 ];
 
+const FLOODS: &[Opt] = &[
+    one(
+        "half-open-max",
+        "PERCENT",
+        "Share of the sessions that may be half open, one-sided or over, 1 to 100 [default: 25]",
+        set!(floods.half_open_percent = |text| values::number(text, "a share", 1..=100)),
+    ),
+    one(
+        "new-flow-rate-per-prefix",
+        "RATE[:BURST]",
+        "New flows per second from one source prefix; a BURST at once [default: off]",
+        set!(floods.per_prefix = values::rate),
+    ),
+    one(
+        "new-flow-prefix-v4",
+        "BITS",
+        "Length of such a prefix in IPv4, 0 to 32 [default: 24]",
+        set!(floods.prefix_v4 = |text| values::number(text, "a prefix length", 0..=32)),
+    ),
+    one(
+        "new-flow-prefix-v6",
+        "BITS",
+        "Length of such a prefix in IPv6, 0 to 128 [default: 48]",
+        set!(floods.prefix_v6 = |text| values::number(text, "a prefix length", 0..=128)),
+    ),
+    one(
+        "new-flow-rate",
+        "RATE[:BURST]",
+        "New flows per second from all sources; a BURST at once [default: off]",
+        set!(floods.new_flows = values::rate),
+    ),
+];
+
 const OPERATION: &[Opt] = &[
     one(
         "hello-interval-ms",
@@ -384,6 +417,7 @@ pub const OPTIONS: &[(&str, &[Opt])] = &[
     ("Cores and memory", CORES),
     ("Tuning (docs/tuning.md)", TUNING),
     ("Flows", FLOWS),
+    ("Floods (docs/tuning.md)", FLOODS),
     ("Operation", OPERATION),
 ];
 
@@ -420,6 +454,7 @@ pub fn defaults() -> Config {
         frames: None,
         ring_size: 2048,
         tuning: Default::default(),
+        floods: Default::default(),
         peer_timeout_ms: 800,
         former_directors_ms: 10_000,
         etcd: Vec::new(),

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use samepath_dataplane::floods::Rate;
 use samepath_dataplane::flow::{NodeId, proto};
 use samepath_dataplane::session::timeouts::MAX_TIMEOUT_S;
 
@@ -46,6 +47,22 @@ pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Rule> {
             let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
             rule(format!("only these words are known: {}; write one of them", names.join(", ")))
         }
+    }
+}
+
+/// `RATE[:BURST]`, or `off`; without a burst a second's worth may come at once.
+pub fn rate(text: &str) -> Result<Option<Rate>, Rule> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let (per_second, burst) = text.split_once(':').unwrap_or((text, text));
+    let part = |text: &str| text.parse().ok().filter(|part| (1..=Rate::MOST).contains(part));
+    match (part(per_second), part(burst)) {
+        (Some(per_second), Some(burst)) => Ok(Some(Rate { per_second, burst })),
+        _ => rule(format!(
+            "a rate is written RATE[:BURST], both whole numbers from 1 to {}, or off; write for example 1000:2000",
+            Rate::MOST
+        )),
     }
 }
 

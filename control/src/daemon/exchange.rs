@@ -1,10 +1,14 @@
 //! Between workers and peers: session changes out, replicated changes and claims in.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::limits::HALF_OPEN_BACKLOG;
 use samepath_dataplane::mailbox::{FromWorker, ToWorker};
 
 use super::Node;
 use super::walks::Errand;
+use crate::replicate::limits::LOG_RECORDS;
 use crate::replicate::{Claim, PeerEvent, Replicator};
 
 /// Messages taken from one worker per wake-up, so that no worker starves the others or the sockets.
@@ -28,6 +32,11 @@ impl Node {
                 any = true;
                 self.take_message(message);
             }
+        }
+        // A flood must not keep what matters waiting behind it.
+        let lagging = self.replicator.lag() > (LOG_RECORDS / HALF_OPEN_BACKLOG) as u64;
+        for counters in self.workers.counters() {
+            counters.lagging.store(lagging, Relaxed);
         }
         any
     }

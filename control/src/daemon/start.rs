@@ -71,7 +71,7 @@ impl Node {
             sessions_max: config.sessions_max,
             cores: cores(&config),
             sched: config.tuning.sched,
-            tuning: Tuning { batch: config.tuning.batch, idle: config.tuning.idle },
+            tuning: Tuning { batch: config.tuning.batch, idle: config.tuning.idle, floods: config.floods },
             clock,
             forwards: forwarding.words(&steering),
         })?;

@@ -147,7 +147,7 @@ impl Membership {
 
     /// Something else of the view has changed here: it gets a new epoch.
     pub fn touch(&mut self) {
-        self.epoch += 1;
+        self.epoch = self.epoch.saturating_add(1);
         self.standing.epoch = self.epoch;
         self.changed = true;
     }
@@ -299,7 +299,7 @@ impl Membership {
         if (&members, &agreed, quorate)
             != (&self.standing.members, &self.standing.agreed, self.standing.quorate)
         {
-            self.epoch += 1;
+            self.epoch = self.epoch.saturating_add(1);
         }
         let heard = self.evidence.peers().iter().filter(|peer| peer.heard).map(|peer| peer.node).collect();
         let standing = Standing { epoch: self.epoch, members, agreed, heard, quorate };

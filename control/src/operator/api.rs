@@ -457,8 +457,20 @@ pub struct SessionCounts {
     pub created: u64,
     /// Ended by their idle time.
     pub expired: u64,
-    /// Half-open ones evicted for new ones.
+    /// Now in the table that give way to new ones: half open, heard from one end only, over, claims.
+    pub yielding: u64,
+    /// Own ones that gave way to new ones.
     pub evicted: u64,
+    /// Backups that gave way to new sessions.
+    pub backups_evicted: u64,
+    /// Claims that gave way to new sessions.
+    pub claims_evicted: u64,
+    /// Insertions for which others had to move within the table.
+    pub crowded: u64,
+    /// Insertions refused although slots were free.
+    pub unplaced: u64,
+    /// Announcements of half-open ones put off because peers are behind.
+    pub put_off: u64,
     /// Claims granted as Director.
     pub claims_granted: u64,
     /// Taken over from dead Owners.

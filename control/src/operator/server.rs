@@ -186,7 +186,7 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<OperatorRequest>) -
             return send(&mut writer, reply).await;
         }
         let reply = match read_request(&line) {
-            Err(refusal) => refusal,
+            Err(refusal) => Reply::error(refusal),
             Ok(request) => {
                 if request.changes_something() {
                     tracing::info!(?request, uid = peer.uid(), pid = peer.pid(), "operator");
@@ -198,9 +198,9 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<OperatorRequest>) -
     }
 }
 
-/// A request line, or the reply that refuses it.
-pub fn read_request(line: &[u8]) -> Result<Request, Reply> {
-    serde_json::from_slice(line).map_err(|error| Reply::error(format!("this is not a request: {error}")))
+/// A request line, or the sentence that refuses it.
+pub fn read_request(line: &[u8]) -> Result<Request, String> {
+    serde_json::from_slice(line).map_err(|error| format!("this is not a request: {error}"))
 }
 
 async fn ask(requests: &mpsc::Sender<OperatorRequest>, request: Request) -> Reply {

@@ -89,7 +89,13 @@ impl Stats {
         sessions.claim += c.sessions_claim.get();
         sessions.created += c.sessions_created.get();
         sessions.expired += c.sessions_expired.get();
+        sessions.yielding += c.sessions_yielding.get();
         sessions.evicted += c.sessions_evicted.get();
+        sessions.backups_evicted += c.backups_evicted.get();
+        sessions.claims_evicted += c.claims_evicted.get();
+        sessions.crowded += c.sessions_crowded.get();
+        sessions.unplaced += c.sessions_unplaced.get();
+        sessions.put_off += c.put_off.get();
         sessions.claims_granted += c.claims_granted.get();
         sessions.takeovers += c.takeovers.get();
         sessions.handed_over += c.handed_over.get();

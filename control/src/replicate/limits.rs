@@ -27,6 +27,10 @@ pub const ACK_DELAY_MS: u64 = 20;
 /// Records after which an acknowledgement does not wait.
 pub const ACK_RECORDS: u64 = 1024;
 
+/// Highest sequence number a peer may begin at: a billion changes a second reach it after 292 years, and what is counted
+/// on from it overflows nothing.
+pub const SEQUENCE_MAX: u64 = 1 << 63;
+
 /// Claim messages waiting for one peer. They are best effort: the Director asks again.
 pub const CLAIMS: usize = 16_384;
 

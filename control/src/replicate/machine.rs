@@ -334,6 +334,12 @@ impl Machine {
         }
     }
 
+    /// Changes that the connected peer furthest behind has not acknowledged.
+    pub fn lag(&self) -> u64 {
+        let live = self.peers.values().filter(|peer| peer.sender.is_live());
+        live.map(|peer| self.log.next() - 1 - peer.sender.progress().1).max().unwrap_or(0)
+    }
+
     /// Records held for peers that have not acknowledged them.
     pub fn log_len(&self) -> usize {
         self.log.len()

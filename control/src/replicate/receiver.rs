@@ -6,7 +6,7 @@ use samepath_dataplane::wire::record::Record;
 
 use super::event::PeerEvent;
 use super::hello::{Held, Hello};
-use super::limits::{ACK_DELAY_MS, ACK_RECORDS};
+use super::limits::{ACK_DELAY_MS, ACK_RECORDS, SEQUENCE_MAX};
 use super::message::{self, Ack, Malformed, Message};
 
 /// One peer's records, as far as they have been handed to the consumer.
@@ -83,6 +83,7 @@ impl Receiver {
         let from = self.peer;
         match message {
             Message::Records { first, records } => self.changes(first, records, kind, now),
+            Message::BulkBegin { after, .. } if after > SEQUENCE_MAX => Err(Malformed::Order(kind)),
             Message::BulkBegin { sync, after } => {
                 self.mark = self.mark.checked_add(1).unwrap_or(1);
                 self.sync = sync;

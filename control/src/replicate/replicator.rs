@@ -244,6 +244,11 @@ impl Replicator {
         stats
     }
 
+    /// Changes that the connected peer furthest behind has not acknowledged.
+    pub fn lag(&self) -> u64 {
+        self.shared.machine().lag()
+    }
+
     /// Records kept for peers that have not acknowledged them.
     pub fn log_len(&self) -> usize {
         self.shared.machine().log_len()

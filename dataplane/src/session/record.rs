@@ -97,6 +97,14 @@ impl State {
                 | State::SctpCookieEchoed
         )
     }
+
+    /// True if the session gives way to a new one: half open, of a protocol that never says that both ends agree, over,
+    /// or a mere claim. What its ends send later begins it again, or was of no use any more.
+    pub fn gives_way(self) -> bool {
+        let is_over = matches!(self, State::TcpTimeWait | State::TcpClose | State::SctpClosed);
+        let is_loose = matches!(self, State::IcmpQuery | State::Generic | State::Claimed);
+        self.is_half_open() || is_over || is_loose
+    }
 }
 
 /// What following a packet needs of a session, and all that the common path reads of one.

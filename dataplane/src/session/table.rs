@@ -18,10 +18,11 @@ mod plain;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod yielding;
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
-use crate::limits::EVICTION_PROBES;
+use crate::limits::{EVICTION_PROBES, HALF_OPEN_PERCENT};
 use crate::memory::{HugeArray, Pages};
 use crate::session::record::{Role, Session, State, Tracked};
 use crate::session::tcp::TcpTracking;
@@ -33,6 +34,7 @@ pub use name::Name;
 use name::Namer;
 pub use plain::PlainRules;
 use slots::Slots;
+use yielding::Yielding;
 
 /// Where a session is in its table. Valid until the session is removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -76,6 +78,7 @@ pub struct SessionTable {
     long: HugeArray<[u64; 4]>,
     slots: Slots,
     counts: [usize; 3],
+    yielding: Yielding,
     /// Where the next search for a victim begins.
     probe: usize,
     /// Insertions and removals, modulo 2^32.
@@ -83,12 +86,18 @@ pub struct SessionTable {
     /// A tick near all times in the table and not before any session was created.
     present: u64,
     unplaced: u64,
+    crowded: u64,
 }
 
 impl SessionTable {
     /// Room for `capacity` sessions, at most 2^30. Takes and touches all memory that IPv4 sessions will
     /// ever need; that of IPv6 addresses is taken as they come.
     pub fn new(capacity: usize) -> Self {
+        Self::sharing(capacity, HALF_OPEN_PERCENT)
+    }
+
+    /// As [`SessionTable::new`]; at most `percent` of the sessions may be such that [give way](State::gives_way).
+    pub fn sharing(capacity: usize, percent: u8) -> Self {
         assert!(capacity <= 1 << 30, "a session table has at most 2^30 slots");
         Self {
             namer: Namer::random(),
@@ -98,10 +107,12 @@ impl SessionTable {
             long: HugeArray::untouched(capacity),
             slots: Slots::new(capacity),
             counts: [0; 3],
+            yielding: Yielding::new((capacity * usize::from(percent) / 100).clamp(1, capacity.max(1))),
             probe: 0,
             changes: 0,
             present: 0,
             unplaced: 0,
+            crowded: 0,
         }
     }
 
@@ -159,15 +170,19 @@ impl SessionTable {
         let hash = self.namer.hash(&name);
         debug_assert!(self.find(&session.key).is_none(), "a flow has one session per node");
         let slot = self.slots.take(&self.lines, name.is_long()).ok_or(TableFull)?;
-        if self.index.insert(hash, slot).is_err() {
-            self.slots.give(&mut self.lines, slot, name.is_long());
-            self.unplaced += 1;
-            return Err(TableFull);
+        match self.index.insert(hash, slot) {
+            Ok(moved) => self.crowded += u64::from(moved),
+            Err(_) => {
+                self.slots.give(&mut self.lines, slot, name.is_long());
+                self.unplaced += 1;
+                return Err(TableFull);
+            }
         }
         if name.is_long() {
             self.long[slot as usize] = name::addresses(&session.key);
         }
         self.lay_down(slot as usize, name, session);
+        self.yielding.changed(&self.lines, slot, None, Some(session.state));
         self.counts[session.role as usize] += 1;
         self.changes = self.changes.wrapping_add(1);
         Ok(Slot(slot))
@@ -186,6 +201,7 @@ impl SessionTable {
         let name = self.lines[slot.index()].name;
         self.index.remove(self.namer.hash(&name), slot.0);
         self.slots.give(&mut self.lines, slot.0, name.is_long());
+        self.yielding.changed(&self.lines, slot.0, Some(session.state), None);
         self.counts[session.role as usize] -= 1;
         self.changes = self.changes.wrapping_add(1);
         session
@@ -197,6 +213,7 @@ impl SessionTable {
         let old = self.get(slot);
         assert!(old.key == session.key, "a slot belongs to one flow");
         self.lay_down(slot.index(), self.lines[slot.index()].name, session);
+        self.yielding.changed(&self.lines, slot.0, Some(old.state), Some(session.state));
         self.counts[old.role as usize] -= 1;
         self.counts[session.role as usize] += 1;
         old
@@ -207,13 +224,17 @@ impl SessionTable {
     #[inline]
     pub fn progress(&mut self, slot: Slot, progress: &Progress) -> bool {
         let line = &mut self.lines[slot.index()];
-        let moved = line.state != Some(progress.state);
-        line.state = Some(progress.state);
+        let was = line.state.replace(progress.state);
         line.tcp = progress.tcp;
+        let sooner = line.set_expires(progress.expires);
+        let moved = was != Some(progress.state);
+        if moved {
+            self.yielding.changed(&self.lines, slot.0, was, Some(progress.state));
+        }
         if moved || progress.replicate {
             self.rests[slot.index()].change(progress.replicate, progress.timeout_ms);
         }
-        line.set_expires(progress.expires)
+        sooner
     }
 
     /// Counts a packet of `length` bytes.
@@ -287,9 +308,25 @@ impl SessionTable {
         self.unplaced
     }
 
+    /// Insertions for which others had to move, because both buckets of the flow were full: at most 128 buckets are
+    /// looked at then, two otherwise.
+    pub fn crowded(&self) -> u64 {
+        self.crowded
+    }
+
+    /// Sessions that give way to new ones.
+    pub fn yielding(&self) -> usize {
+        self.yielding.count()
+    }
+
+    /// One more session that gives way needs the place of another one.
+    pub fn has_share_used_up(&self) -> bool {
+        self.yielding.is_full()
+    }
+
     /// Bytes taken by everything but IPv6 addresses.
     pub fn bytes(&self) -> usize {
-        self.index.bytes() + size_of_val(&*self.lines) + size_of_val(&*self.rests)
+        self.index.bytes() + self.yielding.bytes() + size_of_val(&*self.lines) + size_of_val(&*self.rests)
     }
 
     /// What kind of pages the lines and the index are on.
@@ -303,13 +340,19 @@ impl SessionTable {
         self.lines.get(index)?.state.map(|_| Slot(index as u32))
     }
 
-    /// A half-open session that may be evicted for a new one, looked for in the next
-    /// [`EVICTION_PROBES`] slots behind those of the last call; `None` if there is none among them.
-    pub fn half_open_victim(&mut self) -> Option<Slot> {
+    /// The session to evict for a new one: the eldest that [gives way](State::gives_way). If its age is not known any more,
+    /// one of the next [`EVICTION_PROBES`] slots behind those of the last call; `None` if there is none among them.
+    pub fn victim(&mut self) -> Option<Slot> {
+        if let Some(eldest) = self.yielding.eldest(&self.lines) {
+            return Some(Slot(eldest));
+        }
+        if self.yielding.count() == 0 {
+            return None;
+        }
         for _ in 0..EVICTION_PROBES.min(self.capacity()) {
             let index = self.probe;
             self.probe = (index + 1) % self.capacity();
-            if self.lines[index].state.is_some_and(State::is_half_open) {
+            if self.lines[index].state.is_some_and(State::gives_way) {
                 return Some(Slot(index as u32));
             }
         }

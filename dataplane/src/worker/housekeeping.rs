@@ -116,7 +116,7 @@ impl<I: Io> Worker<I> {
         if self.removal_lost && self.mailbox.outbox.push(FromWorker::Resync).is_ok() {
             self.removal_lost = false;
         }
-        if self.shard.has_dirty() && !self.walks.announcing() {
+        if self.shard.has_dirty() && !self.walks.announcing() && !self.is_behind() {
             self.walks.begin(Purpose::Announce { dirty_only: true }, 0);
         }
         self.adopt_the_idle(now);
@@ -191,6 +191,7 @@ impl<I: Io> Worker<I> {
         counters.sessions_owner.set(self.shard.table.count(Role::Owner) as u64);
         counters.sessions_backup.set(self.shard.table.count(Role::Backup) as u64);
         counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
+        counters.sessions_yielding.set(self.shard.table.yielding() as u64);
         counters.dirty.set(self.shard.dirty);
         counters.held.set(self.held.len() as u64);
         counters.forwards_withdrawn.set(self.shard.forwards.withdrawn);

@@ -1,9 +1,13 @@
 //! One core's sessions with their timers, and the one place where a [`Change`] becomes true.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Worker;
 use crate::clock::NowMs;
 use crate::decide::{Arrival, Decision};
+use crate::flow::Generation;
 use crate::forwards::Forwards;
+use crate::limits::HALF_OPEN_BACKLOG;
 use crate::mailbox::FromWorker;
 use crate::session::table::{Progress, SessionTable, Slot};
 use crate::session::wheel::Wheel;
@@ -24,9 +28,10 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(capacity: usize, now: NowMs) -> Self {
+    /// Room for `capacity` sessions, of which `percent` may be such that give way.
+    pub(crate) fn new(capacity: usize, percent: u8, now: NowMs) -> Self {
         Self {
-            table: SessionTable::new(capacity),
+            table: SessionTable::sharing(capacity, percent),
             wheel: Wheel::new(capacity, now),
             dirty: 0,
             forwards: Forwards::default(),
@@ -131,22 +136,41 @@ impl<I: Io> Worker<I> {
         Ok(slot)
     }
 
-    /// Inserts a session; when the table is full a half-open one makes room, established ones stay.
+    /// Inserts a session. When the table is full, or so much of it as may be half open, the eldest session that gives
+    /// way makes room; established ones stay.
     pub(crate) fn insert(&mut self, session: Session) -> Result<Slot, DropReason> {
-        if self.shard.table.len() >= self.shard.table.capacity() {
-            let victim = self.shard.table.half_open_victim().ok_or(DropReason::TableFull)?;
-            self.counters.sessions_evicted.add(1);
-            self.end(victim);
+        let table = &self.shard.table;
+        let is_full = table.len() >= table.capacity();
+        if is_full || session.state.gives_way() && table.has_share_used_up() {
+            match self.shard.table.victim() {
+                Some(victim) => self.evict(victim),
+                None if is_full => return Err(DropReason::TableFull),
+                None => {}
+            }
         }
-        let slot = self.shard.table.insert(&session).map_err(|_| DropReason::TableFull)?;
+        let inserted = self.shard.table.insert(&session);
+        self.counters.sessions_crowded.set(self.shard.table.crowded());
+        self.counters.sessions_unplaced.set(self.shard.table.unplaced());
+        let slot = inserted.map_err(|_| DropReason::TableFull)?;
         self.shard.wheel.schedule(slot, session.expires);
         Ok(slot)
+    }
+
+    fn evict(&mut self, victim: Slot) {
+        match self.shard.table.role(victim) {
+            Role::Owner => self.counters.sessions_evicted.add(1),
+            Role::Backup => self.counters.backups_evicted.add(1),
+            Role::Claim => self.counters.claims_evicted.add(1),
+        }
+        self.end(victim);
     }
 
     /// Ends a session; peers learn of it if this node owned it.
     pub(crate) fn end(&mut self, slot: Slot) {
         let session = self.shard.remove(slot);
-        if session.role == Role::Owner && self.replicates() {
+        // One whose beginning was put off is nobody's business.
+        let untold = session.dirty && session.version <= 1 && session.generation <= Generation(1);
+        if session.role == Role::Owner && !untold && self.replicates() {
             let gone = FromWorker::Changed(Record::remove_of(&session));
             if self.mailbox.outbox.push(gone).is_err() {
                 self.removal_lost = true;
@@ -160,14 +184,25 @@ impl<I: Io> Worker<I> {
             return;
         }
         let session = self.shard.table.get(slot);
+        let put_off = session.state.gives_way() && self.is_behind();
+        if put_off {
+            self.counters.put_off.add(1);
+        }
         let record = Record::of(&session, now);
-        let told = self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
+        let told = !put_off && self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
         self.shard.dirty += u64::from(!told && !session.dirty);
         self.shard.dirty -= u64::from(told && session.dirty);
         if told && session.dirty {
             self.counters.resent.add(1);
         }
         self.shard.table.set_dirty(slot, !told);
+    }
+
+    /// True while peers, or control, are so far behind that only sessions that matter are announced at once. A session
+    /// that gives way waits, or is over before: its Director's claim stands for it.
+    pub(super) fn is_behind(&self) -> bool {
+        let outbox = &self.mailbox.outbox;
+        outbox.len() > outbox.capacity() / HALF_OPEN_BACKLOG || self.counters.lagging.load(Relaxed)
     }
 
     /// True if there is anybody to replicate to.

@@ -57,6 +57,8 @@ pub struct Cluster {
     /// Packets that left by a data interface: (node, port, bytes).
     pub delivered: Vec<(u16, u8, Vec<u8>)>,
     pub replication: bool,
+    /// Ends of sessions that could not be told one by one.
+    pub resyncs: usize,
     pub settings: Settings,
     live: Vec<u16>,
     epoch: u32,
@@ -215,7 +217,7 @@ pub fn check_frames(cores: &[Core]) {
 }
 
 impl Node {
-    fn new(id: u16, settings: &Settings, now: NowMs) -> Self {
+    fn new(id: u16, settings: &Settings, tuning: Tuning, now: NowMs) -> Self {
         let wire = Wire::default();
         let mailbox = Mailbox::default();
         let counters = Arc::new(Counters::default());
@@ -235,7 +237,7 @@ impl Node {
             handoff: handoff.remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
-            tuning: Tuning::default(),
+            tuning,
             now,
         });
         Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
@@ -243,7 +245,7 @@ impl Node {
 
     fn without_fast_path(&mut self) {
         let id = self.id;
-        let spare = Node::new(id, &lone_settings(), NowMs(0)).worker;
+        let spare = Node::new(id, &lone_settings(), Tuning::default(), NowMs(0)).worker;
         self.worker = std::mem::replace(&mut self.worker, spare).without_fast_path();
     }
 
@@ -258,14 +260,19 @@ impl Cluster {
     }
 
     pub fn with(settings: Settings) -> Self {
+        Self::tuned(settings, Tuning::default())
+    }
+
+    pub fn tuned(settings: Settings, tuning: Tuning) -> Self {
         let now = NowMs(10_000);
         let mut cluster = Self {
-            nodes: (1..=3).map(|id| Node::new(id, &settings, now)).collect(),
+            nodes: (1..=3).map(|id| Node::new(id, &settings, tuning, now)).collect(),
             now,
             crossings: Vec::new(),
             tunnelled: Vec::new(),
             delivered: Vec::new(),
             replication: true,
+            resyncs: 0,
             settings,
             live: vec![1, 2, 3],
             epoch: 1,
@@ -399,6 +406,10 @@ impl Cluster {
                 self.node(to.0).tell(ToWorker::TakeOver { record, mark: 1 });
                 true
             }
+            FromWorker::Resync => {
+                self.resyncs += 1;
+                true
+            }
             FromWorker::Page { sessions, next, .. } => {
                 self.nodes[index].pages.extend(sessions);
                 if let Some(from) = next {
@@ -447,7 +458,7 @@ impl Cluster {
 
     /// A node begins anew with an empty table; the others hear of it at once.
     pub fn restart(&mut self, id: u16) {
-        self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), self.now);
+        self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), Tuning::default(), self.now);
         self.set_idle(id);
         self.settle();
         for node in self.nodes.iter().filter(|node| node.id != id) {

@@ -68,6 +68,9 @@ struct Ask {
     /// Seconds without progress after which an exchange has failed.
     #[arg(long, default_value_t = 10.0)]
     patience: f64,
+    /// Exchanges begun per second, at most.
+    #[arg(long)]
+    per_second: Option<f64>,
 }
 
 #[derive(Args)]
@@ -130,6 +133,7 @@ impl Ask {
             at_once: self.at_once,
             bytes: self.bytes,
             patience: Duration::from_secs_f64(self.patience),
+            per_second: self.per_second,
         }
     }
 }

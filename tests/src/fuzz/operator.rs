@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use samepath::operator::api::{Reply, Request, Role, SessionRow};
+use samepath::operator::api::{Request, Role, SessionRow};
 use samepath::operator::server::read_request;
 
 /// One request line.
@@ -10,11 +10,14 @@ pub fn operator(input: &[u8]) {
     let line = input.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let request = match read_request(line) {
         Ok(request) => request,
-        Err(Reply::Error(refusal)) => return assert!(!refusal.error.is_empty(), "a refusal says why"),
-        Err(other) => panic!("a refusal is an error, not {other:?}"),
+        Err(refusal) => return assert!(refusal.len() > 10, "a refusal says why"),
     };
     let written = serde_json::to_vec(&request).expect("a request can be written");
-    assert_eq!(read_request(&written).ok(), Some(request.clone()), "a request that was read is written as it was");
+    assert_eq!(
+        read_request(&written).ok(),
+        Some(request.clone()),
+        "a request that was read is written as it was"
+    );
     if let Request::Sessions { filter } | Request::SessionsCount { filter } = &request {
         let row = sample();
         // Any filter has an answer for any session.

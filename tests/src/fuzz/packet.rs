@@ -29,7 +29,11 @@ pub fn packet(input: &[u8]) {
 
 fn with(frame: &[u8], layout: Option<Layout>) {
     let Some(layout) = layout else { return };
-    assert_eq!(Layout::from_metadata(&layout.to_metadata()), layout, "metadata are read as they were written");
+    assert_eq!(
+        Layout::from_metadata(&layout.to_metadata()),
+        layout,
+        "metadata are read as they were written"
+    );
     if layout.is_hello() {
         return;
     }

@@ -16,7 +16,9 @@ pub type Seed = (String, Vec<u8>);
 /// The seeds of a target; none for a name that is no target.
 pub fn of(target: &str) -> Vec<Seed> {
     let all = match target {
-        "packet" => frames().into_iter().flat_map(|frame| [0, 1].map(|side| prefixed(&[side], &frame))).collect(),
+        "packet" => {
+            frames().into_iter().flat_map(|frame| [0, 1].map(|side| prefixed(&[side], &frame))).collect()
+        }
         "tunnel" => tunnel_packets().iter().map(|frame| prefixed(&[0, 0, 0], frame)).collect(),
         "worker" => steps(),
         "replication" => streams(),
@@ -24,7 +26,10 @@ pub fn of(target: &str) -> Vec<Seed> {
         "operator" => lines(),
         _ => Vec::new(),
     };
-    all.into_iter().enumerate().map(|(at, bytes): (usize, Vec<u8>)| (format!("seed-{at:02}"), bytes)).collect()
+    all.into_iter()
+        .enumerate()
+        .map(|(at, bytes): (usize, Vec<u8>)| (format!("seed-{at:02}"), bytes))
+        .collect()
 }
 
 fn prefixed(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
@@ -108,7 +113,8 @@ pub fn tunnel_packets() -> Vec<Vec<u8>> {
 
 /// A connection from beginning to end through both nodes, and what disturbs it.
 fn steps() -> Vec<Vec<u8>> {
-    let through = |node: u8, what: u8, flags: u8, seq: u8, ack: u8| vec![node << 7 | 3, what, flags, seq, ack];
+    let through =
+        |node: u8, what: u8, flags: u8, seq: u8, ack: u8| vec![node << 7 | 3, what, flags, seq, ack];
     let connection = [
         through(0, 1, SYN, 1, 0),
         through(1, 9, SYN | ACK, 1, 2),
@@ -161,7 +167,7 @@ fn record(ipv6: bool, state: State) -> Record {
 fn streams() -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     for &state in State::ALL {
-        record(state as u8 % 2 == 0, state).encode(&mut records);
+        record((state as u8).is_multiple_of(2), state).encode(&mut records);
     }
     let claim = Claim { key: record(false, State::UdpReplied).key, generation: Generation(1) };
     // Behind the length field a frame has on the wire.
@@ -186,9 +192,8 @@ fn datagrams() -> Vec<Vec<u8>> {
         let identity = Identity { node, started: 9, renewals };
         Row { identity, count: 3, epoch: 4, hears: vec![NodeId(1), NodeId(3)] }
     };
-    let rows = [row(2, 0), row(3, 1)].map(|row| {
-        prefixed(&[(row.identity.node - 2) as u8], &with_length(&row.encode()))
-    });
+    let rows = [row(2, 0), row(3, 1)]
+        .map(|row| prefixed(&[(row.identity.node - 2) as u8], &with_length(&row.encode())));
     let mut all = vec![prefixed(&[0], &rows.concat())];
     // What SWIM itself says once it has met somebody.
     let config = samepath::membership::MembershipConfig {

@@ -18,7 +18,7 @@ fn key() -> &'static TunnelKey {
 /// The first byte says whether the frame stands in the input or is a true one, changed as the input says.
 pub fn tunnel(input: &[u8]) {
     let mut bytes = Bytes(input);
-    if bytes.byte() % 2 == 0 {
+    if bytes.byte().is_multiple_of(2) {
         let inner_off = usize::from(bytes.short());
         let overhead = tunnel::overhead(&ports::link_address(1));
         decapsulate(bytes.0, if inner_off == 0 { overhead } else { inner_off });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::counters::Counters;
+use samepath_dataplane::floods::Floods;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox};
 use samepath_dataplane::session::Session;
 use samepath_dataplane::tuning::Tuning;
@@ -93,6 +94,11 @@ impl Node {
     }
 }
 
+/// All of the small table may be half open: what a full one does is not what the lab is about.
+fn tuning() -> Tuning {
+    Tuning { floods: Floods { half_open_percent: 100, ..Floods::default() }, ..Tuning::default() }
+}
+
 impl Process {
     fn new(id: u16, nodes: u16, boot_id: u64, log: usize, now: NowMs) -> Self {
         let wire = Wire::default();
@@ -116,7 +122,7 @@ impl Process {
             handoff: Handoff::mesh(&[waker]).remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
-            tuning: Tuning::default(),
+            tuning: tuning(),
             now,
         });
         Self { worker, wire, hasher, mailbox, counters, control }

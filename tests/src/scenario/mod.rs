@@ -2,6 +2,7 @@
 //! stand all of it.
 
 pub mod failover;
+pub mod flood;
 pub mod long_flow;
 pub mod simultaneous;
 pub mod split_flow;

@@ -25,6 +25,8 @@ pub struct Demand {
     pub bytes: usize,
     /// Time an exchange may wait for the next bytes. No exchange is tried twice.
     pub patience: Duration,
+    /// Exchanges begun per second, at most; as many as can be if there is no such number.
+    pub per_second: Option<f64>,
 }
 
 /// One TCP connection per exchange: connect, ask, read the whole answer, both sides close.
@@ -44,8 +46,9 @@ fn tally(demand: &Demand, exchange: Exchange) -> Tally {
     let next = AtomicUsize::new(0);
     let mut total = Tally::default();
     thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..demand.at_once.max(1)).map(|_| scope.spawn(|| take_turns(demand, &next, exchange))).collect();
+        let threads: Vec<_> = (0..demand.at_once.max(1))
+            .map(|_| scope.spawn(|| take_turns(demand, started, &next, exchange)))
+            .collect();
         for thread in threads {
             add(&mut total, thread.join().unwrap_or_default());
         }
@@ -57,7 +60,7 @@ fn tally(demand: &Demand, exchange: Exchange) -> Tally {
     total
 }
 
-fn take_turns(demand: &Demand, next: &AtomicUsize, exchange: Exchange) -> Tally {
+fn take_turns(demand: &Demand, started: Instant, next: &AtomicUsize, exchange: Exchange) -> Tally {
     let mut tally = Tally::default();
     loop {
         let turn = next.fetch_add(1, Relaxed);
@@ -65,6 +68,10 @@ fn take_turns(demand: &Demand, next: &AtomicUsize, exchange: Exchange) -> Tally 
             return tally;
         }
         let from = demand.from[turn % demand.from.len()];
+        if let Some(rate) = demand.per_second {
+            let due = Duration::from_secs_f64(turn as f64 / rate);
+            thread::sleep(due.saturating_sub(started.elapsed()));
+        }
         // Walks through all pairs of addresses, not only the diagonal.
         let to = demand.to[(turn / demand.from.len()) % demand.to.len()];
         match exchange(demand, from, to) {
@@ -139,6 +146,7 @@ mod tests {
             at_once: 4,
             bytes: 1000,
             patience: Duration::from_secs(2),
+            per_second: None,
         };
         let refused = tcp(&demand);
         assert_eq!((refused.attempted, refused.ok, refused.failed), (20, 0, 20), "{refused:?}");

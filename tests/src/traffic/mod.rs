@@ -1,6 +1,7 @@
 //! A client/server pair that says exactly how many exchanges failed and why.
 
 pub mod client;
+pub mod flood;
 pub mod lasting;
 pub mod server;
 

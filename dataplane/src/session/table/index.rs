@@ -149,25 +149,25 @@ impl Index {
         find_in(&self.buckets[self.other(home, hash.tag())], hash.tag(), &is_it)
     }
 
-    /// Adds a slot that is not in the index.
-    pub(super) fn insert(&mut self, hash: Hash, slot: u32) -> Result<(), NoPlace> {
+    /// Adds a slot that is not in the index; true if others had to move for it.
+    pub(super) fn insert(&mut self, hash: Hash, slot: u32) -> Result<bool, NoPlace> {
         let home = self.home(hash);
         if let Some(place) = self.buckets[home].empty_place() {
             self.put(home, place, hash.tag(), slot, false);
-            return Ok(());
+            return Ok(false);
         }
         let other = self.other(home, hash.tag());
         if let Some(place) = self.buckets[other].empty_place() {
             self.put(other, place, hash.tag(), slot, true);
             self.buckets[home].goes_away(hash.tag());
-            return Ok(());
+            return Ok(false);
         }
         let (bucket, place) = self.make_room(home, other)?;
         self.put(bucket, place, hash.tag(), slot, bucket != home);
         if bucket != home {
             self.buckets[home].goes_away(hash.tag());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes out a slot that was added under this hash.

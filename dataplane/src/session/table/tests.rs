@@ -103,16 +103,17 @@ impl Pair {
 
     fn evict(&mut self) -> Result<(), TestCaseError> {
         let capacity = self.table.capacity();
-        let victim = self.table.half_open_victim();
-        let half_open = self.model.values().filter(|session| session.state.is_half_open()).count();
+        let giving_way = self.model.values().filter(|session| session.state.gives_way()).count();
+        prop_assert_eq!(self.table.yielding(), giving_way);
+        let victim = self.table.victim();
         match victim {
             Some(slot) => {
                 let session = self.table.remove(slot);
-                prop_assert!(session.state.is_half_open());
+                prop_assert!(session.state.gives_way());
                 prop_assert_eq!(self.model.remove(&session.key), Some(session));
                 self.hops.remove(&session.key);
             }
-            None if capacity <= EVICTION_PROBES => prop_assert_eq!(half_open, 0),
+            None if capacity <= EVICTION_PROBES => prop_assert_eq!(giving_way, 0),
             None => {}
         }
         Ok(())
@@ -291,28 +292,59 @@ fn capacity_is_exact() {
 }
 
 #[test]
-fn victims_take_turns_and_are_half_open() {
+fn the_eldest_that_gives_way_is_the_victim() {
     let mut table = SessionTable::new(1000);
+    let half_open = |n: u32| n % 100 == 7;
     for n in 0..1000 {
-        let state = if n % 100 == 7 { State::TcpSynSent } else { State::TcpEstablished };
+        let state = if half_open(n) { State::TcpSynSent } else { State::TcpEstablished };
         table.insert(&session_in(n, Role::Owner, state)).unwrap();
     }
-    let turns = 1000_usize.div_ceil(EVICTION_PROBES) + 10;
-    let mut victims: Vec<Slot> = (0..turns).filter_map(|_| table.half_open_victim()).collect();
-    assert!(victims.iter().all(|&slot| table.get(slot).state == State::TcpSynSent));
-    victims.sort_unstable();
-    victims.dedup();
-    assert_eq!(victims.len(), 10, "each is found in one round");
+    // One that is established meanwhile stays; one that is over comes last.
+    for (n, state) in [(107, State::TcpEstablished), (3, State::TcpTimeWait)] {
+        let slot = table.find(&key(proto::UDP, n)).unwrap();
+        let session = table.get(slot);
+        let Session { tcp, expires, timeout_ms, .. } = session;
+        table.progress(slot, &Progress { state, tcp, expires, timeout_ms, replicate: false });
+    }
+    assert_eq!(table.yielding(), 10);
+    let victims: Vec<u32> = (0..10)
+        .map(|_| {
+            let victim = table.victim().unwrap();
+            table.remove(victim).version
+        })
+        .collect();
+    assert_eq!(victims, [7, 207, 307, 407, 507, 607, 707, 807, 907, 3]);
+    assert_eq!((table.victim(), table.yielding(), table.len()), (None, 0, 990));
 }
 
 #[test]
-fn no_victim_among_established_sessions_and_claims() {
+fn entries_left_behind_do_not_hide_those_that_give_way() {
+    let mut table = SessionTable::new(400);
+    let mut next = 0;
+    let mut begin = |table: &mut SessionTable, state| {
+        next += 1;
+        table.insert(&session_in(next, Role::Owner, state)).unwrap()
+    };
+    let eldest = begin(&mut table, State::UdpUnreplied);
+    for _ in 0..10_000 {
+        let slot = begin(&mut table, State::TcpSynSent);
+        let Session { tcp, expires, .. } = table.get(slot);
+        let state = State::TcpEstablished;
+        table.progress(slot, &Progress { state, tcp, expires, timeout_ms: 0, replicate: true });
+        table.remove(slot);
+    }
+    assert_eq!((table.yielding(), table.victim()), (1, Some(eldest)));
+}
+
+#[test]
+fn established_sessions_are_no_victims() {
     let mut table = SessionTable::new(8);
-    for (n, state) in [State::TcpEstablished, State::Claimed, State::Generic].into_iter().enumerate() {
+    let states = [State::TcpEstablished, State::TcpFinWait, State::UdpReplied, State::SctpEstablished];
+    for (n, state) in states.into_iter().enumerate() {
         table.insert(&session_in(n as u32, Role::Owner, state)).unwrap();
     }
-    assert_eq!(table.half_open_victim(), None);
-    assert_eq!(SessionTable::new(0).half_open_victim(), None);
+    assert_eq!(table.victim(), None);
+    assert_eq!(SessionTable::new(0).victim(), None);
 }
 
 #[test]

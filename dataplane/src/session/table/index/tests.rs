@@ -49,7 +49,7 @@ proptest! {
             let hash = Hash(bits & (tags << 16 | 0xffff_ffff_0000_0000));
             match model.get(&slot).copied() {
                 None if insert => match index.insert(hash, slot) {
-                    Ok(()) => { model.insert(slot, hash); }
+                    Ok(_) => { model.insert(slot, hash); }
                     Err(NoPlace) => {
                         // Only if both buckets are full.
                         let home = index.home(hash);
