@@ -2,15 +2,15 @@
 //! joined to the worker as the daemon joins them (`control/src/daemon/`). All that the lab knows of
 //! membership and replication is in this file and in `channels.rs`.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 
 use samepath::membership::{Membership, MembershipConfig};
 use samepath::replicate::hello::Identity;
 use samepath::replicate::machine::Machine;
 use samepath::replicate::{BulkRoom, Claim, PeerEvent};
 use samepath_dataplane::clock::NowMs;
-use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
+use samepath_dataplane::cluster::director::{Director, DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
@@ -280,16 +280,27 @@ impl Control {
 }
 
 /// Making a table of Directors takes milliseconds and the same ones come again and again.
-fn view_of(me: NodeId, nodes: u16, members: &[Member], epoch: u32) -> View {
-    thread_local! {
-        static MADE: RefCell<BTreeMap<Vec<Member>, View>> = const { RefCell::new(BTreeMap::new()) };
+fn director_of(members: &[Member]) -> Director {
+    static MADE: Mutex<BTreeMap<Vec<Member>, Director>> = Mutex::new(BTreeMap::new());
+    let mut share: Vec<Member> = members.iter().copied().filter(|member| member.weight > 0).collect();
+    if share.is_empty() {
+        share = members.iter().map(|&Member { node, .. }| Member { node, weight: 1 }).collect();
     }
-    let like = MADE.with_borrow_mut(|made| {
-        let make = || {
-            let key = DirectorKey([7; 16]);
-            View::new(1, me, members.to_vec(), Vec::new(), DirectorHash::IpPair, &key)
-        };
-        made.entry(members.to_vec()).or_insert_with(make).clone()
-    });
-    View { epoch, me, peers: ports::peers(me.0, nodes), ..like }
+    let make = |share: &Vec<Member>| Director::new(share, DirectorHash::IpPair, &DirectorKey([7; 16]));
+    if let Some(known) = MADE.lock().expect("no thread panics").get(&share) {
+        return known.clone();
+    }
+    let made = make(&share);
+    MADE.lock().expect("no thread panics").entry(share).or_insert(made).clone()
+}
+
+fn view_of(me: NodeId, nodes: u16, members: &[Member], epoch: u32) -> View {
+    View {
+        epoch,
+        me,
+        members: members.to_vec(),
+        peers: ports::peers(me.0, nodes),
+        director: director_of(members),
+        quorate: true,
+    }
 }
