@@ -86,7 +86,7 @@ bench-burst: packages-test ## The whole worker over memory: instructions and Mpp
 	$(CARGO) bench $(WORKSPACE) --bench burst
 
 bench-micro: packages-build ## Micro benchmarks (criterion), CPU time of single steps
-	$(CARGO) bench $(WORKSPACE) --bench tunnel_header --bench hand_off --bench director --bench parse
+	$(CARGO) bench $(WORKSPACE) --bench tunnel_header --bench hand_off --bench director --bench parse --bench policy
 
 # DPDK wants huge pages; what is reserved here is given back. Core 1: the first core has the interrupts.
 bench-table: packages-bench ## Session table beside DPDK rte_hash and hashbrown: target/bench/table.json

@@ -10,6 +10,7 @@ use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
+use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::settings::{Settings, TcpPickup};
 use samepath_dataplane::wire::flow_hash::FlowHasher;
@@ -148,6 +149,7 @@ impl Node {
                 view: Arc::new(view),
                 routes: Arc::new(routes()),
                 settings: Arc::new(settings(me)),
+                policy: Arc::new(InForce::nothing(&settings(me))),
             },
             sessions_max: sessions,
             handoff: Handoff::mesh(&[waker]).remove(0),

@@ -14,6 +14,7 @@ use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId, key_bytes
 use samepath_dataplane::forwards::{self, SharedWords};
 use samepath_dataplane::limits::{FORWARD_AFTER, MAX_PORTS};
 use samepath_dataplane::mailbox::{Mailbox, ToWorker};
+use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Routes, RoutesBuilder};
 use samepath_dataplane::session::State;
 use samepath_dataplane::settings::{Settings, TcpPickup};
@@ -119,6 +120,7 @@ impl Rig {
                 view: Arc::new(view.clone()),
                 routes: Arc::new(routes()),
                 settings: Arc::new(settings()),
+                policy: Arc::new(InForce::nothing(&settings())),
             },
             sessions_max: 4096,
             handoff: handoff.remove(0),
@@ -220,6 +222,7 @@ fn record(source: End, destination: End, protocol: u8, vlans: (u16, u16)) -> Rec
         tcp: TcpReplica { scale: [0, 0], flags: [0, 0] },
         age_s: 1,
         timeout_s: 1000,
+        admitted: 0,
         policy: 0,
     }
 }

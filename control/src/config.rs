@@ -136,6 +136,8 @@ pub struct Config {
     pub tcp_loose_window: bool,
     /// Idle times of sessions.
     pub timeouts: Timeouts,
+    /// The policy file; none: every flow is allowed.
+    pub policy: Option<PathBuf>,
     /// Sessions this node can hold in all.
     pub sessions_max: usize,
     /// Packets left to the kernel.

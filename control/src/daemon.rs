@@ -15,6 +15,7 @@ mod exchange;
 mod forwarder;
 mod members;
 mod membership;
+mod policy;
 mod rings;
 mod start;
 mod walks;
@@ -46,6 +47,7 @@ use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
 use forwarder::Forwarding;
+use policy::InForceHere;
 use walks::Walks;
 
 /// How often the workers' outboxes are looked at while there is traffic, and while there is none.
@@ -80,6 +82,7 @@ struct Node {
     pulses: Vec<Pulse>,
     view: Arc<View>,
     settings: Arc<Settings>,
+    policy: InForceHere,
     walks: Walks,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
@@ -101,6 +104,15 @@ enum Wake {
     Peer(PeerEvent),
     Request(OperatorRequest),
     Signal(&'static str),
+    /// SIGHUP: read again what can be read again.
+    Reload,
+}
+
+/// Signals the loop waits for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
 /// Runs a node until it is told to stop. Errors are sentences for the operator.
@@ -109,10 +121,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         // Before anything is attached, so that a signal while starting still stops in order.
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        };
         let mut node = Node::start(config).await?;
-        let outcome = node.serve(terminate, interrupt).await;
+        let outcome = node.serve(signals).await;
         node.stop().await;
         outcome
     })
@@ -120,15 +135,16 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 impl Node {
     /// Carries messages until a signal comes.
-    async fn serve(&mut self, mut terminate: Signal, mut interrupt: Signal) -> anyhow::Result<()> {
+    async fn serve(&mut self, mut signals: Signals) -> anyhow::Result<()> {
         tracing::info!(node = %self.config.node, workers = self.workers.count(), "samepath runs");
         let mut tick = BUSY_TICK;
         loop {
-            match self.wake(tick, &mut terminate, &mut interrupt).await {
+            match self.wake(tick, &mut signals).await {
                 Wake::Tick => {}
                 Wake::Routes(mirrored) => self.take_routes(mirrored)?,
                 Wake::Peer(event) => self.take_event(event)?,
                 Wake::Request(request) => self.answer(request)?,
+                Wake::Reload => self.reload(),
                 Wake::Signal(name) => {
                     tracing::info!("{name} received: samepath stops");
                     return Ok(());
@@ -148,18 +164,25 @@ impl Node {
         }
     }
 
-    async fn wake(&mut self, tick: Duration, terminate: &mut Signal, interrupt: &mut Signal) -> Wake {
+    async fn wake(&mut self, tick: Duration, signals: &mut Signals) -> Wake {
         // While inboxes are full no more is taken from peers: QUIC's flow control holds them back.
         let room = self.workers.deliver_backlog();
         tokio::select! {
             biased;
-            _ = terminate.recv() => Wake::Signal("SIGTERM"),
-            _ = interrupt.recv() => Wake::Signal("SIGINT"),
+            _ = signals.terminate.recv() => Wake::Signal("SIGTERM"),
+            _ = signals.interrupt.recv() => Wake::Signal("SIGINT"),
+            _ = signals.hangup.recv() => Wake::Reload,
             Some(request) = self.requests.recv() => Wake::Request(request),
             mirrored = self.mirror.changed() => Wake::Routes(mirrored),
             Some(event) = self.events.recv(), if room => Wake::Peer(event),
             () = tokio::time::sleep(tick) => Wake::Tick,
         }
+    }
+
+    /// SIGHUP: everything that can be read again is. What fails says so in the log and stays as it was.
+    fn reload(&mut self) {
+        tracing::info!("SIGHUP received: samepath reads its policy again");
+        let _ = self.reload_policy();
     }
 
     fn now(&self) -> NowMs {

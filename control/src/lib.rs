@@ -10,6 +10,7 @@ pub mod keys;
 pub mod membership;
 pub mod nic;
 pub mod operator;
+pub mod policy;
 pub mod replicate;
 pub mod routes;
 pub mod stall;

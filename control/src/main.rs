@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use samepath::args::{Cli, ClientCommand, Command, KeysCommand};
@@ -9,6 +10,7 @@ use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::keys;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
 use samepath::operator::drain;
+use samepath::policy::PolicyFile;
 
 fn main() -> ExitCode {
     let code = match Cli::of_process().command {
@@ -103,7 +105,29 @@ fn make_keys(command: &KeysCommand) -> u8 {
     }
 }
 
+fn check_policy(file: &Path, zones: Option<&[String]>) -> u8 {
+    let zones: Option<Vec<&str>> = zones.map(|zones| zones.iter().map(String::as_str).collect());
+    match PolicyFile::read(file, zones.as_deref()) {
+        Ok(policy) => {
+            complain(&format_args!(
+                "{} can be used: {} rules, default {}",
+                file.display(),
+                policy.rules.len(),
+                policy.default.name()
+            ));
+            FINE
+        }
+        Err(error) => {
+            complain(&error);
+            USAGE
+        }
+    }
+}
+
 fn ask(command: &ClientCommand) -> u8 {
+    if let Some((file, zones)) = command.policy_to_check() {
+        return check_policy(file, zones);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (socket, json) = (command.control_socket(), command.json());
     let outcome = match command.drain() {

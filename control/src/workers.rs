@@ -12,6 +12,7 @@ use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::FlowKey;
 use samepath_dataplane::forwards::SharedWords;
 use samepath_dataplane::mailbox::{Mailbox, ToWorker};
+use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::Routes;
 use samepath_dataplane::settings::Settings;
 use samepath_dataplane::tuning::Tuning;
@@ -37,6 +38,8 @@ pub struct WorkersPlan {
     pub routes: Arc<Routes>,
     /// First settings.
     pub settings: Arc<Settings>,
+    /// First policy, by worker.
+    pub policies: Vec<Arc<InForce>>,
     /// Sessions of the node, shared out evenly.
     pub sessions_max: usize,
     /// Core of each worker, cycled; empty = not pinned.
@@ -96,6 +99,7 @@ impl Workers {
                     view: plan.view.clone(),
                     routes: plan.routes.clone(),
                     settings: plan.settings.clone(),
+                    policy: plan.policies[index].clone(),
                 },
                 sessions_max: plan.sessions_max.div_ceil(count),
                 handoff,

@@ -241,3 +241,31 @@ fn check_finds_what_is_wrong_with_a_host() {
         assert_eq!(output.status.code(), Some(code), "{script}: {text}");
     }
 }
+
+#[test]
+fn a_policy_is_checked_without_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "default = \"deny\"\n[[rule]]\nname = \"a\"\naction = \"allow\"\nfrom = \"dmz\"\n")
+        .unwrap();
+    let good = samepath(&["policy", "check", path]);
+    assert_eq!(good.status.code(), Some(0));
+    assert_eq!(complaint(&good), format!("samepath: {path} can be used: 1 rules, default deny\n"));
+    assert!(good.stdout.is_empty());
+    let zones = samepath(&["policy", "check", path, "--zones", "inside,outside"]);
+    assert_eq!(zones.status.code(), Some(2));
+    let sentence =
+        format!("samepath: {path} line 2: rule \"a\": from = \"dmz\": no data interface is in this zone");
+    assert!(complaint(&zones).starts_with(&sentence), "{}", complaint(&zones));
+    std::fs::write(&file, "default = \"deny\"\nrules = 1\n").unwrap();
+    let bad = samepath(&["policy", "check", path]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(
+        complaint(&bad).starts_with(&format!("samepath: {path} line 2: unknown field `rules`")),
+        "{}",
+        complaint(&bad)
+    );
+    let missing = samepath(&["policy", "check", "/nowhere"]);
+    assert_eq!(missing.status.code(), Some(2));
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
+use samepath::operator::api::{PolicyReply, PolicyRule};
 use samepath::operator::drain::{Drain, Stage};
 use samepath::operator::server::SocketError;
 use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
@@ -90,6 +91,19 @@ fn listed(filter: &Filter) -> Vec<SessionRow> {
     rows().filter(|row| filter.matches(row)).take(filter.limit.unwrap_or(usize::MAX)).collect()
 }
 
+fn policy() -> PolicyReply {
+    let rule = PolicyRule { name: "web".into(), action: "allow".into(), line: 3, packets: 9, flows: 8 };
+    PolicyReply {
+        file: "/etc/samepath/policy.toml".into(),
+        digest: "0011223344556677".into(),
+        loads: 1,
+        default: "deny".into(),
+        rules: vec![rule],
+        default_packets: 5,
+        ..PolicyReply::default()
+    }
+}
+
 fn answer(request: Request, ready: bool) -> Option<Reply> {
     Some(match request {
         Request::Status => Reply::Status(Status { node: 4, ready, ..Status::default() }),
@@ -102,6 +116,8 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
         }
         Request::Stats => Reply::Stats(Box::new(Stats { rx: 77, ..Stats::default() })),
         Request::Director { .. } => return None,
+        Request::Policy => Reply::Policy(policy()),
+        Request::PolicyReload => Reply::error("line 3: no; the policy before it stays in force"),
         Request::Drain | Request::Undrain | Request::Leave => {
             let stage = if ready { Stage::Drained } else { Stage::Draining };
             Reply::Drain(Drain { node: 4, stage, owned: 7, began_with: 9, ..Drain::default() })
@@ -118,6 +134,23 @@ fn json(output: &Output) -> Value {
 
 fn complaint(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn policy_show_lists_rules_with_their_counters_and_reload_tells_a_failure() {
+    let daemon = Daemon::start(true);
+    let shown = daemon.run(&["policy", "show"]).await;
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.status.code(), Some(0));
+    assert_eq!(
+        text,
+        "policy 0011223344556677 from /etc/samepath/policy.toml\nrule       action  packets  flows\nweb        allow         9      8\n(default)  deny          5      0\n"
+    );
+    let shown = json(&daemon.run(&["policy", "show", "--json"]).await);
+    assert_eq!((&shown["kind"], &shown["rules"][0]["flows"]), (&"policy".into(), &8.into()));
+    let reload = daemon.run(&["policy", "reload"]).await;
+    assert_eq!(reload.status.code(), Some(1));
+    assert!(complaint(&reload).contains("line 3: no"), "{}", complaint(&reload));
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ impl<I: Io> Worker<I> {
                 self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation });
             }
+            Verdict::Reject(reason) => self.reject(job, reason, now),
             Verdict::Drop(reason) => self.drop_frame(job.frame, reason),
         }
     }
@@ -77,12 +78,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn cached_hop(&self, slot: Slot, direction: Direction) -> Option<u32> {
-        self.shard.table.hop(slot, direction, self.snapshots.routes.generation)
+        self.shard.table.hop(slot, direction, self.paths)
     }
 
     fn remember_hop(&mut self, slot: Option<Slot>, direction: Direction, next_hop: u32) {
         if let Some(slot) = slot {
-            self.shard.table.set_hop(slot, direction, self.snapshots.routes.generation, next_hop);
+            self.shard.table.set_hop(slot, direction, self.paths, next_hop);
         }
     }
 
@@ -193,7 +194,7 @@ impl<I: Io> Worker<I> {
 
     fn count_tunnelled(&self, kind: TunnelKind) {
         match kind {
-            TunnelKind::Query => self.counters.query_tx.add(1),
+            TunnelKind::Query | TunnelKind::Lookup => self.counters.query_tx.add(1),
             TunnelKind::FirstPacket => self.counters.first_packet_tx.add(1),
             TunnelKind::Redirect => self.counters.redirect_tx.add(1),
             TunnelKind::Hello => {}

@@ -79,6 +79,8 @@ counters! {
     tx_bytes,
     /// Verdict Forward.
     forward,
+    /// Packets answered by RST or ICMP in their place (verdict Reject).
+    rejected,
     /// Hello messages accepted from peers; they end here.
     hello_rx,
     /// Hello messages sent.
@@ -127,6 +129,10 @@ counters! {
     sessions_unplaced,
     /// Announcements of half-open sessions put off because replication lags.
     put_off,
+    /// Sessions ended because the present policy allows them no longer.
+    sessions_ended,
+    /// Events of rules with `log` that were not told: too many at once.
+    logs_lost,
     /// Sessions taken over from a dead Owner.
     takeovers,
     /// Sessions that a peer owns now because this node drains.

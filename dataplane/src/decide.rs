@@ -21,7 +21,7 @@ use crate::flow::{Generation, NodeId};
 use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
 use crate::session::tcp::TcpTracking;
 use crate::session::track::{self, Begun, Follow};
-use crate::session::{Change, Role, Session, State};
+use crate::session::{Admission, Change, Role, Session, State};
 use crate::settings::{Settings, TcpPickup};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::{L4, Packet};
@@ -43,8 +43,10 @@ pub struct Surroundings<'a> {
     pub view: &'a View,
     /// Views before it, for some time: their Directors are asked before a flow is granted.
     pub former: &'a [Arc<View>],
-    /// The operator's settings.
+    /// The operator's settings, with what the policy says of the flow.
     pub settings: &'a Settings,
+    /// The policy lets the packet begin a flow; else it may only belong to one that is known, here or elsewhere.
+    pub allowed: bool,
     /// The present.
     pub now: NowMs,
 }
@@ -229,6 +231,7 @@ impl Case<'_> {
             dirty: false,
             owner,
             mark: 0,
+            admission: Admission::default(),
             generation,
             version,
             tcp: begun.tcp,
@@ -258,10 +261,10 @@ impl Case<'_> {
                 self.own(Session { generation: option.generation, ..*session }, false)
             }
             // An Owner that asks after its record came has forgotten the flow; before, it was not told.
-            TunnelKind::Query if session.owner == option.ingress && session.role == Role::Backup => {
+            kind if kind.asks() && session.owner == option.ingress && session.role == Role::Backup => {
                 self.grant_takeover(session, option)
             }
-            TunnelKind::Query if session.owner == option.ingress => {
+            kind if kind.asks() && session.owner == option.ingress => {
                 self.first_packet(option, session.generation)
             }
             _ => self.redirect(session, option.hops),
@@ -306,7 +309,7 @@ impl Case<'_> {
             Arrival::Data if !self.aggregation() || self.director() == self.me() => self.own(next, true),
             Arrival::Data => self.query(0, session.generation),
             Arrival::Tunnel(option) => match option.kind {
-                TunnelKind::Query => self.grant_takeover(session, option),
+                TunnelKind::Query | TunnelKind::Lookup => self.grant_takeover(session, option),
                 TunnelKind::FirstPacket | TunnelKind::Redirect
                     if option.owner == self.me() && self.outranks(option.generation, session) =>
                 {
@@ -360,7 +363,7 @@ impl Case<'_> {
 
     fn unknown_tunnelled(&self, option: &TunnelOption) -> Decision {
         match option.kind {
-            TunnelKind::Query => self.answer_query(option),
+            TunnelKind::Query | TunnelKind::Lookup => self.answer_query(option),
             // A later generation means that the flow lived before and this node knew nothing of it.
             TunnelKind::FirstPacket if option.generation > Generation(1) => {
                 self.begin(option.generation, 1, !track::may_begin(self.packet))
@@ -383,6 +386,9 @@ impl Case<'_> {
     fn begin_or_refuse(&self, generation: Generation) -> Decision {
         if !self.may_begin() {
             return self.unrelated();
+        }
+        if !self.is_allowed() {
+            return Decision::drop(DropReason::PolicyDenied);
         }
         if self.is_minority() {
             return Decision::drop(DropReason::NoQuorum);
@@ -408,6 +414,9 @@ impl Case<'_> {
         }
         if !lived && !self.may_begin() {
             return self.unrelated();
+        }
+        if !lived && !self.is_allowed() {
+            return Decision::drop(DropReason::PolicyDenied);
         }
         if !lived && self.is_minority() {
             return Decision::drop(DropReason::NoQuorum);
@@ -435,6 +444,14 @@ impl Case<'_> {
     fn spares(&self, ingress: NodeId) -> bool {
         let view = self.around.view;
         view.weight_of(ingress) == 0 && view.my_weight() > 0
+    }
+
+    /// The policy lets this packet begin a flow; of one that was tunnelled its ingress has said so.
+    fn is_allowed(&self) -> bool {
+        match self.arrival {
+            Arrival::Data => self.around.allowed,
+            Arrival::Tunnel(option) => option.kind != TunnelKind::Lookup,
+        }
     }
 
     /// New flows are for the side of a partition that has the quorum; known ones go on on both.
@@ -468,7 +485,7 @@ impl Case<'_> {
     /// grant, so that a flow it asks about itself meanwhile is not granted twice.
     fn ask_former(&self, former: NodeId, crossings: u8, known: Generation) -> Decision {
         let asked = self.query_to(former, crossings, known);
-        if !self.may_begin() || !matches!(asked.verdict, Verdict::Tunnel { .. }) {
+        if !self.may_begin() || !self.is_allowed() || !matches!(asked.verdict, Verdict::Tunnel { .. }) {
             return asked;
         }
         let claim = self.claim(former, Generation(0));
@@ -482,7 +499,7 @@ impl Case<'_> {
         let elsewhere = director != self.me() && director != option.ingress && director != option.sender;
         (elsewhere && option.hops + 1 < HOP_BUDGET).then(|| {
             Decision::only(Verdict::Tunnel {
-                kind: TunnelKind::Query,
+                kind: option.kind,
                 to: director,
                 owner: NodeId(0),
                 generation: option.generation,
@@ -499,6 +516,7 @@ impl Case<'_> {
         if crossings >= HOP_BUDGET {
             return Decision::drop(DropReason::HopBudget);
         }
-        Decision::only(Verdict::Tunnel { kind: TunnelKind::Query, to, owner: NodeId(0), generation: known })
+        let kind = if self.is_allowed() { TunnelKind::Query } else { TunnelKind::Lookup };
+        Decision::only(Verdict::Tunnel { kind, to, owner: NodeId(0), generation: known })
     }
 }

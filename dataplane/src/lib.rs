@@ -14,6 +14,7 @@ pub mod forwards;
 pub mod limits;
 pub mod mailbox;
 pub mod memory;
+pub mod policy;
 pub mod route;
 pub mod session;
 pub mod settings;

@@ -7,6 +7,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::cluster::view::View;
 use crate::flow::{FlowKey, Generation, NodeId};
 use crate::limits;
+use crate::policy::{InForce, Judgement, Question};
 use crate::route::Routes;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -21,6 +22,8 @@ pub enum ToWorker {
     Routes(Arc<Routes>),
     /// Use these settings from the next burst on.
     Settings(Arc<Settings>),
+    /// Use this policy from the next burst on.
+    Policy(Arc<InForce>),
     /// A peer's record: apply it if it is newer. `mark` is the present bulk-sync mark of that peer.
     Apply {
         /// What the peer sent.
@@ -132,6 +135,15 @@ pub enum FromWorker {
     },
     /// A session's end could not be told because the outbox was full: peers need a bulk sync.
     Resync,
+    /// A rule with `log` was the answer for a flow.
+    Judged {
+        /// Number of the policy.
+        policy: u16,
+        /// What it said.
+        judgement: Judgement,
+        /// What it was asked.
+        question: Question,
+    },
     /// Snapshots no longer used, so that control (not a worker) frees them.
     Retired(Retired),
     /// The worker has given back all frames and ended.
@@ -145,6 +157,7 @@ pub enum Retired {
     View(Arc<View>),
     Routes(Arc<Routes>),
     Settings(Arc<Settings>),
+    Policy(Arc<InForce>),
 }
 
 /// The two rings between control and one worker.

@@ -20,6 +20,9 @@ pub enum Verdict {
         /// Generation of the claim named in the tunnel option.
         generation: Generation,
     },
+    /// Tell its sender that it may not pass, by RST or ICMP, in its place; if that cannot be, drop it for this
+    /// reason.
+    Reject(DropReason),
     /// End its life here.
     Drop(DropReason),
 }
@@ -71,6 +74,12 @@ reasons! {
     PrefixRate = "prefix_rate", Traffic;
     /// The flow is new, and this node has begun too many (`--new-flow-rate`).
     NewFlowRate = "new_flow_rate", Traffic;
+    /// The policy denies the flow.
+    PolicyDenied = "policy_denied", Traffic;
+    /// The policy rejects the flow and its sender was not told: too many answers were due, or it may have none.
+    PolicyRejected = "policy_rejected", Traffic;
+    /// The packet met a session that the present policy allows no longer, and ended it.
+    PolicyEnded = "policy_ended", Traffic;
     /// TCP segment outside the window the session's two ends agreed on.
     TcpWindow = "tcp_window", Traffic;
     /// TCP flags that no state allows (for example SYN with FIN).

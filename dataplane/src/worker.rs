@@ -4,6 +4,8 @@
 //! A worker owns its shard of the session table, its timers, counters and frames; nothing on this path
 //! takes a lock, and nothing is allocated once the vectors here have reached their size.
 
+mod admission;
+mod allowance;
 mod fast_path;
 mod former;
 mod forwarder;
@@ -16,6 +18,7 @@ mod housekeeping;
 mod idle;
 mod meter;
 mod ownership;
+mod reject;
 mod replica;
 mod shard;
 mod walks;
@@ -25,10 +28,11 @@ use std::sync::Arc;
 use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
-use crate::decide::{Arrival, Surroundings, decide};
+use crate::decide::{Arrival, Decision, Surroundings, decide};
 use crate::flow::{Direction, FlowKey};
-use crate::limits::{MAX_NODES, MAX_PORTS, TIMERS_PER_TURN};
+use crate::limits::{LOGS_PER_S, MAX_NODES, MAX_PORTS, REJECTS_PER_S, TIMERS_PER_TURN};
 use crate::mailbox::Mailbox;
+use crate::policy::InForce;
 use crate::route::Routes;
 use crate::session::table::Slot;
 use crate::session::track;
@@ -42,6 +46,7 @@ use crate::wire::{addresses, tunnel};
 use crate::xsk::Io;
 
 pub(crate) use crate::carry_out::NoHop;
+use allowance::Allowance;
 use fast_path::FastPath;
 use former::FormerView;
 use fragments::Trains;
@@ -76,6 +81,8 @@ pub struct Snapshots {
     pub routes: Arc<Routes>,
     /// What the operator set.
     pub settings: Arc<Settings>,
+    /// Which flows may begin.
+    pub policy: Arc<InForce>,
 }
 
 /// A parsed packet with its frame, on its way through one core.
@@ -96,6 +103,11 @@ pub struct Worker<I: Io> {
     pub(crate) ports: Ports,
     pub(crate) hasher: FlowHasher,
     pub(crate) snapshots: Snapshots,
+    /// Number of the routes and the policy that remembered next hops hold under.
+    pub(crate) paths: u32,
+    /// Answers to rejected packets, and events for the log, that may be sent now.
+    rejects: Allowance,
+    logs: Allowance,
     /// The view before the present one.
     former: Option<FormerView>,
     pub(crate) shard: Shard,
@@ -158,6 +170,9 @@ impl<I: Io> Worker<I> {
             ports: parts.ports,
             hasher: parts.hasher,
             snapshots: parts.snapshots,
+            paths: 1,
+            rejects: Allowance::new(REJECTS_PER_S, parts.now),
+            logs: Allowance::new(LOGS_PER_S, parts.now),
             former: None,
             shard: Shard::new(parts.sessions_max, parts.tuning.floods.half_open_percent, parts.now),
             trains: Trains::default(),
@@ -301,24 +316,30 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Look up, decide, apply, carry out.
+    /// Look up, ask the policy, decide, apply, carry out.
     fn process(&mut self, job: Job<I::Frame>, now: NowMs) {
         let slot = self.shard.table.find(&job.packet.key);
+        let mut session = slot.map(|slot| self.shard.table.get(slot));
+        let gate = match self.gate(&job, slot.zip(session.as_mut()), now) {
+            Ok(gate) => gate,
+            Err(verdict) => return self.carry_out(verdict, job, None, now),
+        };
         if slot.is_none() && job.arrival == Arrival::Data {
             // A packet this node could not forward begins nothing and asks nobody.
             if let Err(reason) = self.could_forward(&job).and_then(|()| self.meter(&job.packet, now)) {
                 return self.drop_frame(job.frame, reason);
             }
         }
-        let Snapshots { view, settings, .. } = &self.snapshots;
+        let Snapshots { view, policy, settings, .. } = &self.snapshots;
         let asked_ms = settings.former_directors_ms;
         let former = self.former.as_ref().map_or(&[][..], |former| former.at(asked_ms, now));
-        let around = Surroundings { view, former, settings, now };
-        let session = slot.map(|slot| self.shard.table.get(slot));
+        let settings = if gate.is_plain() { settings } else { policy.settings(gate.terms, gate.local) };
+        let around = Surroundings { view, former, settings, allowed: gate.allowed, now };
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);
         self.count_decision(&job.arrival, &decision);
-        match self.apply(decision.change, slot, job.packet.length, now) {
-            Ok(slot) => self.carry_out(decision.verdict, job, slot, now),
+        let Decision { verdict, change, .. } = self.admit_owner(decision, &gate, &job, slot, now);
+        match self.apply(change, slot, job.packet.length, now) {
+            Ok(slot) => self.carry_out(verdict, job, slot, now),
             Err(reason) => self.carry_out(Verdict::Drop(reason), job, None, now),
         }
     }

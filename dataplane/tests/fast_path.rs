@@ -4,10 +4,13 @@
 mod cluster;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use cluster::{Cluster, INSIDE, OUTSIDE, hosts, tcp, udp};
 use proptest::prelude::*;
 use samepath_dataplane::counters::Counters;
+use samepath_dataplane::policy::{Action, Match, Policy, Rule};
+use samepath_dataplane::session::timeouts::Timeouts;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,8 @@ enum Event {
     Pass(u64),
     /// A node dies.
     Live([u16; 2]),
+    /// Another policy is in force.
+    Policy(usize),
 }
 
 const ACK: u8 = 16;
@@ -45,6 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
         12 => Just(Event::Settle),
         2 => prop_oneof![Just(100_u64), Just(20_000), Just(400_000)].prop_map(Event::Pass),
         1 => prop_oneof![Just([1, 2]), Just([2, 3]), Just([1, 3])].prop_map(Event::Live),
+        2 => (0..3_usize).prop_map(Event::Policy),
     ]
 }
 
@@ -52,6 +58,36 @@ fn ends(flow: usize) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
     // Flows of different Directors.
     let (client, server) = hosts(flow as u16 % 3 + 1, flow);
     ((client, 1000 + flow as u16), (server, 80))
+}
+
+/// All may begin, in two ways; and: web from inside, with idle times of its own, other TCP is rejected.
+fn policies() -> [Arc<Policy>; 3] {
+    let web = Rule {
+        zones: 1 << 1,
+        source: vec!["10.1.0.0/17".parse().unwrap()],
+        destination: vec![],
+        matches: vec![Match { protocols: vec![6], destination_ports: vec![80..=80], ..Match::default() }],
+        action: Action::Allow,
+        terms: 1,
+        local: false,
+        log: false,
+    };
+    let reject = Rule {
+        source: vec![],
+        matches: vec![Match { protocols: vec![6], ..Match::default() }],
+        action: Action::Reject,
+        terms: 0,
+        ..web.clone()
+    };
+    let short = Timeouts { tcp_established: 50_000, ..Timeouts::default() };
+    let policy = |number: u16, rules: &[Rule], default| {
+        Arc::new(Policy::new((number, number.into()), rules, default, &[short], 2).unwrap())
+    };
+    [
+        policy(1, &[], Action::Allow),
+        policy(2, std::slice::from_ref(&web), Action::Allow),
+        policy(3, &[web, reject], Action::Deny),
+    ]
 }
 
 fn play(cluster: &mut Cluster, event: Event) {
@@ -80,6 +116,7 @@ fn play(cluster: &mut Cluster, event: Event) {
         Event::Settle => cluster.settle(),
         Event::Pass(ms) => cluster.pass(ms),
         Event::Live(live) => cluster.set_live(&live),
+        Event::Policy(number) => cluster.set_policy(&policies()[number]),
     }
 }
 

@@ -77,6 +77,7 @@ fn session(key: FlowKey, now: NowMs) -> Session {
         dirty: false,
         owner: NodeId(1),
         mark: 0,
+        admission: Default::default(),
         generation: Generation(1),
         version: 1,
         tcp: TcpTracking::default(),

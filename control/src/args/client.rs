@@ -74,6 +74,12 @@ pub enum ClientCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// The policy: check a file, show what is in force, read the file again
+    Policy {
+        /// What to do.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Bring flows to their Owner (on), or process each packet where it arrives (off)
     Aggregation {
         /// On or off
@@ -83,6 +89,23 @@ pub enum ClientCommand {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// What to do with a policy.
+#[derive(Subcommand, Debug)]
+pub enum PolicyCommand {
+    /// Check a file without a daemon (exit code 0: it can be used, 2: it cannot)
+    Check {
+        /// The policy
+        file: PathBuf,
+        /// Zones the rules may name, separated by commas [default: any]
+        #[arg(long, value_name = "ZONES", value_delimiter = ',')]
+        zones: Option<Vec<String>>,
+    },
+    /// The rules in force and what each was the answer for
+    Show(Target),
+    /// Read the file again: it takes the old policy's place as a whole, or nothing changes (exit code 1)
+    Reload(Target),
 }
 
 /// Whom to ask and how to print the answer.
@@ -182,6 +205,8 @@ impl ClientCommand {
                 Request::Director { src, dst, proto, sport, dport }
             }
             Self::Drain { .. } | Self::Leave { .. } => Request::Drain,
+            Self::Policy { command: PolicyCommand::Reload(_) } => Request::PolicyReload,
+            Self::Policy { .. } => Request::Policy,
             Self::Undrain(_) => Request::Undrain,
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
         }
@@ -197,26 +222,38 @@ impl ClientCommand {
         Some(DrainOrder { timeout: Duration::from_secs(timeout), leave })
     }
 
+    /// The file to be checked and the zones it may name, if no daemon is to be asked.
+    pub fn policy_to_check(&self) -> Option<(&Path, Option<&[String]>)> {
+        match self {
+            Self::Policy { command: PolicyCommand::Check { file, zones } } => Some((file, zones.as_deref())),
+            _ => None,
+        }
+    }
+
     /// Prints JSON instead of a table.
     pub fn json(&self) -> bool {
-        self.target().json
+        self.target().is_some_and(|target| target.json)
     }
 
     /// The socket that was named; an empty variable names none.
     pub fn control_socket(&self) -> Option<&Path> {
-        self.target().control_socket.as_deref().filter(|path| !path.as_os_str().is_empty())
+        self.target()?.control_socket.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
-    fn target(&self) -> &Target {
+    fn target(&self) -> Option<&Target> {
         match self {
             Self::Status(target) | Self::Members(target) | Self::Stats(target) | Self::Undrain(target) => {
-                target
+                Some(target)
             }
+            Self::Policy { command: PolicyCommand::Show(target) | PolicyCommand::Reload(target) } => {
+                Some(target)
+            }
+            Self::Policy { command: PolicyCommand::Check { .. } } => None,
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
-            | Self::Aggregation { target, .. } => target,
+            | Self::Aggregation { target, .. } => Some(target),
         }
     }
 }

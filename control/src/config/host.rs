@@ -10,6 +10,7 @@ use samepath_dataplane::tuning::Idle;
 
 use super::{Config, ConfigError, Sched};
 use crate::keys::ClusterKeys;
+use crate::policy::PolicyFile;
 
 /// An interface as the kernel lists it.
 struct Interface {
@@ -42,9 +43,17 @@ pub fn verify_host(config: &Config) -> Result<Vec<String>, ConfigError> {
     verify_interfaces(config, &interfaces, &mut warnings)?;
     verify_cores(config, &mut warnings)?;
     verify_scheduling(config)?;
+    verify_policy(config)?;
     ClusterKeys::load(&config.keys, config.node)
         .map_err(|error| ConfigError(format!("--keys {}: {error}", config.keys.display())))?;
     Ok(warnings)
+}
+
+fn verify_policy(config: &Config) -> Result<(), ConfigError> {
+    let Some(path) = &config.policy else { return Ok(()) };
+    let zones: Vec<&str> = config.data.iter().map(|data| data.zone.as_str()).collect();
+    let read = PolicyFile::read(path, Some(&zones));
+    read.map(drop).map_err(|error| ConfigError(format!("--policy: {error}")))
 }
 
 fn verify_interfaces(

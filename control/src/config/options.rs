@@ -321,6 +321,12 @@ const FLOWS: &[Opt] = &[
             config.timeouts.set(&name, seconds).map_err(|error| Rule(error.to_string()))
         },
     ),
+    one(
+        "policy",
+        "FILE",
+        "Which flows may begin (docs/policy.md); without it all of them",
+        set!(policy = |text| values::path(text).map(Some)),
+    ),
 ];
 
 const FLOODS: &[Opt] = &[
@@ -448,6 +454,7 @@ pub fn defaults() -> Config {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
+        policy: None,
         sessions_max: 1 << 20,
         pass: Vec::new(),
         control_port: super::CONTROL_PORT,

@@ -253,6 +253,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("timeout", "udp", "a timeout is written NAME=SECONDS"),
     ("timeout", "udp=0", "a timeout in seconds is a whole number from 1"),
     ("timeout", "upd=5", "timeout \"upd\" is unknown; valid names are"),
+    ("policy", "", "a path cannot be empty"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
     ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),

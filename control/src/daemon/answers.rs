@@ -27,6 +27,8 @@ impl Node {
             Request::Status => Reply::Status(self.status()),
             Request::Members => Reply::Members(self.members()),
             Request::Stats => Reply::Stats(Box::new(self.stats())),
+            Request::Policy => Reply::Policy(self.policy.reply()),
+            Request::PolicyReload => self.reload_policy(),
             Request::Director { src, dst, proto, sport, dport } => {
                 director::answer(&self.view, (src, sport), (dst, dport), proto)
                     .map_or_else(Reply::error, Reply::Director)
@@ -55,6 +57,7 @@ impl Node {
             self.set_forwarder()?;
             let settings = self.settings.clone();
             self.workers.tell_all(|| ToWorker::Settings(settings.clone()));
+            self.publish_policy();
         }
         Ok(Aggregation { node: self.config.node.0, aggregation: on })
     }
@@ -79,6 +82,7 @@ impl Node {
             obstacles: self.obstacles(),
             drain: self.drain(),
             aggregation: self.settings.aggregation,
+            policy: self.policy.digest(),
             forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
@@ -146,6 +150,7 @@ impl Node {
         let mut warnings = self.config.warnings.clone();
         warnings.extend(self.forwarding.state().1.map(Into::into));
         warnings.extend(self.warnings.iter().cloned());
+        warnings.extend(self.policy.failed().map(|why| format!("the last policy was not taken: {why}")));
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(

@@ -53,6 +53,9 @@ impl Node {
             FromWorker::HandOver { to, record } => self.replicator.hand_over(to, &record),
             FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
             FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
+            FromWorker::Judged { policy, judgement, question } => {
+                self.log_judgement(policy, &judgement, &question);
+            }
             FromWorker::Resync => self.replicator.resync_all(),
             // Freed here, not on a worker.
             FromWorker::Retired(_) | FromWorker::Stopped => {}

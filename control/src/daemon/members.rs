@@ -7,6 +7,11 @@ use super::Node;
 use crate::membership::PeerState;
 use crate::operator::api::{Member, Members};
 
+/// As `members` shows it: the first half of the digest.
+fn version_text(version: u32) -> String {
+    if version == 0 { String::new() } else { format!("{version:08x}") }
+}
+
 impl Node {
     pub(super) fn members(&self) -> Members {
         let mut members = vec![self.own_line()];
@@ -47,6 +52,7 @@ impl Node {
             swim: None,
             sync: if self.ready { "whole".into() } else { "waiting".into() },
             buckets: self.view.director.share(me),
+            policy: Some(version_text(self.policy.version())),
             refused: None,
         }
     }
@@ -71,6 +77,7 @@ impl Node {
             swim: opinion,
             sync: self.sync_of(state.node, state.synced).into(),
             buckets: self.view.director.share(state.node),
+            policy: self.membership.policy_of(state.node).map(version_text),
             refused: state.refused.clone(),
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::duty::Duty;
 use super::forwarder::Forwarding;
+use super::policy::InForceHere;
 use super::walks::Walks;
 use super::{Node, membership, rings};
 use crate::config::{Config, Forwarder, XdpMode};
@@ -56,6 +57,7 @@ impl Node {
 
         let forwarding = Forwarding::start(config.forwarder, &mut steering, &nics, clock.now())?;
         let settings = Arc::new(settings(&config, &keys));
+        let policy = InForceHere::start(&config, rings.len())?;
         let peers = membership::peers(&config, &first.routes, (nics.len() - 1) as u8);
         let me = Member { node: config.node, weight: 0 };
         let director_key = keys.director_key();
@@ -68,6 +70,7 @@ impl Node {
             view: view.clone(),
             routes: first.routes.clone(),
             settings: settings.clone(),
+            policies: policy.for_workers(&settings),
             sessions_max: config.sessions_max,
             cores: cores(&config),
             sched: config.tuning.sched,
@@ -103,6 +106,7 @@ impl Node {
             requests,
             view,
             settings,
+            policy,
             walks: Walks::default(),
             duty: Duty::default(),
             refusals: Vec::new(),
@@ -115,6 +119,7 @@ impl Node {
             config,
             clock,
         };
+        node.membership.set_policy(node.policy.version());
         node.set_forwarder()?;
         node.keep_resolved();
         Ok(node)

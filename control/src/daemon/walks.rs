@@ -82,7 +82,11 @@ impl Node {
         let now = self.now();
         match errand {
             Errand::Bulk { peer, sync } => {
-                let records: Vec<Record> = sessions.iter().map(|session| Record::of(session, now)).collect();
+                let record = |session: &Session| Record {
+                    policy: self.policy.version_of(session.admission.policy),
+                    ..Record::of(session, now)
+                };
+                let records: Vec<Record> = sessions.iter().map(record).collect();
                 if records.is_empty() {
                     return self.replicator.bulk_room(*peer, *sync);
                 }

@@ -90,7 +90,7 @@ impl Membership {
             evidence: Evidence::new(config.peers.iter().copied()),
             swim: Swim::new(identity, config.timeout_ms, config.seed),
             rows: BTreeMap::new(),
-            own: Row { identity, count: 0, epoch: 1, hears: Vec::new() },
+            own: Row { identity, count: 0, epoch: 1, hears: Vec::new(), policy: None },
             next_row: NowMs(0),
             weight: 0,
             epoch: 1,
@@ -204,6 +204,17 @@ impl Membership {
         &self.own
     }
 
+    /// Tells peers the version of this node's policy from the next row on.
+    pub fn set_policy(&mut self, version: u32) {
+        self.own.policy = Some(version);
+        self.next_row = NowMs(0);
+    }
+
+    /// Version of a peer's policy, 0 without one; `None` if it has not said so.
+    pub fn policy_of(&self, node: NodeId) -> Option<u32> {
+        self.rows.get(&node).and_then(|(row, _)| row.policy)
+    }
+
     /// What etcd holds. A node must be in it to be a member, once it could be read; one that vanished from it stays
     /// for `ABSENT_MS`, for a registry that was away itself is not whole at once.
     pub fn handle_registry(&mut self, registry: &Registry, now: NowMs) {
@@ -257,7 +268,7 @@ impl Membership {
         }
         self.next_row = now.plus((self.config.timeout_ms / 4).max(1));
         let (identity, count) = (self.swim.identity(), self.own.count + 1);
-        self.own = Row { identity, count, epoch: self.epoch, hears };
+        self.own = Row { identity, count, epoch: self.epoch, hears, policy: self.own.policy };
         self.swim.pass_on(&self.own);
         let datagram = self.own.encode();
         for peer in self.evidence.peers().iter().filter(|peer| peer.connected) {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! 0 version 1 | 1 kind 2 | 2 node u16 | 4 started u64 | 12 renewals u16 | 14 count u32
-//! 18 epoch u32 | 22 number u8 | 23 nodes heard, u16 each, ascending
+//! 18 epoch u32 | 22 number u8 | 23 nodes heard, u16 each, ascending | policy version u32
 //! ```
-//! Big endian. Bytes behind are skipped, rows of another version too.
+//! Big endian. The policy version may be missing. Bytes behind are skipped, rows of another version too.
 
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::limits::MAX_NODES;
@@ -40,6 +40,8 @@ pub struct Row {
     pub epoch: u32,
     /// Peers whose Hello is fresh there, ascending.
     pub hears: Vec<NodeId>,
+    /// Version of its policy, 0 without one; not all releases tell it.
+    pub policy: Option<u32>,
 }
 
 impl Row {
@@ -66,6 +68,7 @@ impl Row {
         for node in &self.hears {
             out.extend_from_slice(&node.0.to_be_bytes());
         }
+        out.extend(self.policy.map(u32::to_be_bytes).into_iter().flatten());
         out
     }
 
@@ -89,7 +92,8 @@ impl Row {
         let hears: Option<Vec<NodeId>> =
             (0..number).map(|_| take(&mut rest).map(u16::from_be_bytes).map(NodeId)).collect();
         let hears = hears.filter(|hears| hears.is_sorted_by(|a, b| a < b))?;
-        Some(Self { identity, count, epoch, hears })
+        let policy = take(&mut rest).map(u32::from_be_bytes);
+        Some(Self { identity, count, epoch, hears, policy })
     }
 }
 
@@ -105,13 +109,26 @@ mod tests {
 
     fn row() -> Row {
         let identity = Identity { node: 3, started: 0x0102_0304_0506_0708, renewals: 9 };
-        Row { identity, count: 0x0a0b_0c0d, epoch: 17, hears: vec![NodeId(1), NodeId(258)] }
+        Row {
+            identity,
+            count: 0x0a0b_0c0d,
+            epoch: 17,
+            hears: vec![NodeId(1), NodeId(258)],
+            policy: Some(0x1112_1314),
+        }
     }
 
     #[test]
     fn on_the_wire() {
         let bytes =
             [1, 2, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0x0a, 0x0b, 0x0c, 0x0d, 0, 0, 0, 17, 2, 0, 1, 1, 2];
+        let untold = Row { policy: None, ..row() };
+        assert_eq!(
+            (untold.encode(), Row::decode(&bytes)),
+            (bytes.to_vec(), Some(untold)),
+            "an older release"
+        );
+        let bytes = [&bytes[..], &[0x11, 0x12, 0x13, 0x14]].concat();
         assert_eq!(row().encode(), bytes);
         assert_eq!(Row::decode(&bytes), Some(row()));
         assert_eq!(Row::decode(&[&bytes[..], &[7, 7]].concat()), Some(row()), "what is behind is skipped");
@@ -120,7 +137,7 @@ mod tests {
     #[test]
     fn what_no_node_can_say_is_no_row() {
         let good = row().encode();
-        for cut in 0..good.len() {
+        for cut in 0..good.len() - 4 {
             assert_eq!(Row::decode(&good[..cut]), None, "cut at {cut}");
         }
         for (at, value) in [(0, 9), (1, 1), (3, 0), (22, 64), (24, 9)] {

@@ -58,6 +58,10 @@ pub enum Request {
         /// Bring flows to their Owner.
         on: bool,
     },
+    /// The policy in force and what its rules counted → [`Reply::Policy`].
+    Policy,
+    /// Read the policy file again → [`Reply::Policy`].
+    PolicyReload,
     /// Hand all sessions over and take no new flows, or say how far that is → [`Reply::Drain`].
     Drain,
     /// Take flows again → [`Reply::Drain`].
@@ -70,7 +74,7 @@ impl Request {
     /// Whether it changes what the daemon does (such requests are logged).
     pub fn changes_something(&self) -> bool {
         match self {
-            Request::Aggregation { .. } | Request::Undrain | Request::Leave => true,
+            Request::Aggregation { .. } | Request::PolicyReload | Request::Undrain | Request::Leave => true,
             // Asked again and again for its progress; the daemon says itself when it begins.
             Request::Drain => false,
             Request::Status
@@ -78,6 +82,7 @@ impl Request {
             | Request::Sessions { .. }
             | Request::SessionsCount { .. }
             | Request::Stats
+            | Request::Policy
             | Request::Director { .. } => false,
         }
     }
@@ -101,6 +106,8 @@ pub enum Reply {
     Director(Director),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
+    /// The policy in force.
+    Policy(PolicyReply),
     /// How far the node's drain is.
     Drain(Drain),
     /// The request was not carried out.
@@ -161,6 +168,8 @@ pub struct Status {
     pub drain: Drain,
     /// Flows are brought to their Owner.
     pub aggregation: bool,
+    /// Digest of the policy in force; empty: none, every flow is allowed.
+    pub policy: String,
     /// Who redirects packets of established flows now: `xdp` or `worker`.
     pub forwarder: Cow<'static, str>,
     /// Epoch of the present view.
@@ -277,8 +286,48 @@ pub struct Member {
     pub sync: Cow<'static, str>,
     /// Director buckets it holds in the present view.
     pub buckets: usize,
+    /// The first half of its policy's digest; empty: none; null: not told.
+    pub policy: Option<String>,
     /// Why its control channel is refused, null if it is not.
     pub refused: Option<String>,
+}
+
+/// Reply to [`Request::Policy`] and [`Request::PolicyReload`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyReply {
+    /// The file; empty: none, every flow is allowed.
+    pub file: String,
+    /// Names its contents: the same on all nodes with the same rules.
+    pub digest: String,
+    /// How often a policy was loaded since the start.
+    pub loads: u64,
+    /// What holds for flows that no rule matches.
+    pub default: String,
+    /// The rules in order.
+    pub rules: Vec<PolicyRule>,
+    /// Packets that no rule matched.
+    pub default_packets: u64,
+    /// Sessions that began so.
+    pub default_flows: u64,
+    /// Why the last reload changed nothing; null if it did not fail.
+    pub failed: Option<String>,
+}
+
+/// A rule in [`PolicyReply`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyRule {
+    /// Its name.
+    pub name: String,
+    /// `allow`, `deny` or `reject`.
+    pub action: Cow<'static, str>,
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Packets it was the answer for: first packets, and every packet it refused.
+    pub packets: u64,
+    /// Sessions it let begin.
+    pub flows: u64,
 }
 
 /// Reply to [`Request::Sessions`], or one page of it.
@@ -377,7 +426,7 @@ pub struct Stats {
     pub tx_bytes: u64,
     /// Dropped packets by reason; every reason is listed.
     pub drops: BTreeMap<String, u64>,
-    /// Packets by verdict: forward, query, first_packet, redirect, drop.
+    /// Packets by verdict: forward, query, first_packet, redirect, reject, drop.
     pub verdicts: BTreeMap<String, u64>,
     /// What crossed the cluster link.
     pub tunnel: Tunnel,
@@ -403,6 +452,8 @@ pub struct Stats {
     pub dirty: u64,
     /// TCP segments outside the window that were let through.
     pub tcp_window_loose: u64,
+    /// Events of rules with `log` that were not told: too many at once.
+    pub logs_lost: u64,
     /// Each worker by itself.
     pub workers: Vec<Worker>,
 }
@@ -473,6 +524,8 @@ pub struct SessionCounts {
     pub put_off: u64,
     /// Claims granted as Director.
     pub claims_granted: u64,
+    /// Ended because the present policy allows them no longer.
+    pub ended: u64,
     /// Taken over from dead Owners.
     pub takeovers: u64,
     /// Sessions a peer owns now because this node drained.

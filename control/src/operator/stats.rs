@@ -27,6 +27,7 @@ impl Stats {
         self.resent += c.resent.get();
         self.dirty += c.dirty.get();
         self.tcp_window_loose += c.tcp_window_loose.get();
+        self.logs_lost += c.logs_lost.get();
         self.hello.rx += c.hello_rx.get();
         self.hello.tx += c.hello_tx.get();
         self.frames.free += c.frames_free.get();
@@ -40,6 +41,7 @@ impl Stats {
             ("query", c.query_tx.get()),
             ("first_packet", c.first_packet_tx.get()),
             ("redirect", c.redirect_tx.get()),
+            ("reject", c.rejected.get()),
             ("drop", dropped),
         ] {
             *self.verdicts.entry(verdict.into()).or_default() += count;
@@ -97,6 +99,7 @@ impl Stats {
         sessions.unplaced += c.sessions_unplaced.get();
         sessions.put_off += c.put_off.get();
         sessions.claims_granted += c.claims_granted.get();
+        sessions.ended += c.sessions_ended.get();
         sessions.takeovers += c.takeovers.get();
         sessions.handed_over += c.handed_over.get();
         sessions.handed_in += c.handed_in.get();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::api::{Aggregation, Count, Director, Members, Reply, Stats, Status};
+use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, Stats, Status};
 use super::drain::Stage;
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
@@ -15,6 +15,7 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Stats(stats) => print_stats(stats, out)?,
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Policy(policy) => print_policy(policy, out)?,
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
@@ -81,6 +82,11 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "aggregation {}", on(status.aggregation))?;
     writeln!(out, "forwarder {}", status.forwarder)?;
+    writeln!(
+        out,
+        "policy {}",
+        if status.policy.is_empty() { "none: every flow is allowed" } else { &status.policy }
+    )?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
     writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;
@@ -155,7 +161,7 @@ fn duration(seconds: u64) -> String {
 }
 
 fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 9]> = members
+    let rows: Vec<[String; 10]> = members
         .members
         .iter()
         .map(|member| {
@@ -174,12 +180,28 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
                 member.sync.to_string(),
                 member.weight.to_string(),
                 member.buckets.to_string(),
+                match member.policy.as_deref() {
+                    None => "?".into(),
+                    Some("") => "none".into(),
+                    Some(version) => version.to_owned(),
+                },
             ]
         })
         .collect();
     table(
         out,
-        ["node", "address", "state", "connected", "last heard", "detected", "sync", "weight", "buckets"],
+        [
+            "node",
+            "address",
+            "state",
+            "connected",
+            "last heard",
+            "detected",
+            "sync",
+            "weight",
+            "buckets",
+            "policy",
+        ],
         &rows,
     )?;
     writeln!(
@@ -193,10 +215,35 @@ fn print_members(members: &Members, out: &mut impl Write) -> io::Result<()> {
     if !members.adopted {
         writeln!(out, "some workers still use the view before epoch {}", members.epoch)?;
     }
+    let told: Vec<&String> = members.members.iter().filter_map(|member| member.policy.as_ref()).collect();
+    if told.iter().any(|policy| *policy != told[0]) {
+        writeln!(
+            out,
+            "nodes have different policies: give all the same file, then `samepath policy reload` on each"
+        )?;
+    }
     for member in &members.members {
         if let Some(reason) = &member.refused {
             writeln!(out, "node {} is refused: {reason}", member.node)?;
         }
+    }
+    Ok(())
+}
+
+fn print_policy(policy: &PolicyReply, out: &mut impl Write) -> io::Result<()> {
+    if policy.file.is_empty() {
+        return writeln!(out, "no policy: every flow is allowed");
+    }
+    let row = |name: &str, action: &str, packets: u64, flows: u64| {
+        [name.to_owned(), action.to_owned(), packets.to_string(), flows.to_string()]
+    };
+    let mut rows: Vec<[String; 4]> =
+        policy.rules.iter().map(|rule| row(&rule.name, &rule.action, rule.packets, rule.flows)).collect();
+    rows.push(row("(default)", &policy.default, policy.default_packets, policy.default_flows));
+    writeln!(out, "policy {} from {}", policy.digest, policy.file)?;
+    table(out, ["rule", "action", "packets", "flows"], &rows)?;
+    if let Some(failed) = &policy.failed {
+        writeln!(out, "the last reload changed nothing: {failed}")?;
     }
     Ok(())
 }
@@ -276,11 +323,13 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("sessions unplaced", sessions.unplaced),
         plain("announcements put off", sessions.put_off),
         plain("sessions claims_granted", sessions.claims_granted),
+        plain("sessions ended", sessions.ended),
         plain("sessions takeovers", sessions.takeovers),
         plain("sessions handed_over", sessions.handed_over),
         plain("sessions handed_in", sessions.handed_in),
         plain("sessions conflicts_lost", sessions.conflicts_lost),
         plain("tcp_window_loose", stats.tcp_window_loose),
+        plain("logs_lost", stats.logs_lost),
         plain("dirty", stats.dirty),
         plain("resent", stats.resent),
         plain("frames total", stats.frames.total),

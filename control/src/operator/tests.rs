@@ -37,6 +37,7 @@ fn session() -> Session {
         dirty: false,
         owner: NodeId(1),
         mark: 0,
+        admission: Default::default(),
         generation: Generation(2),
         version: 1,
         tcp: Default::default(),

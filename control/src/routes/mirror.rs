@@ -97,7 +97,7 @@ impl Mirror {
             .map(|link| LinkState { addresses: self.addresses_of(link.ifindex), ..link.clone() })
             .collect();
         Mirrored {
-            routes: Arc::new(self.builder.build(generation)),
+            routes: Arc::new(self.builder.build(generation).with_addresses(self.speaking_addresses())),
             own_addresses: self.own_addresses(),
             links,
         }
@@ -211,6 +211,16 @@ impl Mirror {
             .collect();
         addresses.sort_unstable();
         addresses
+    }
+
+    /// Addresses that packets of the node's own making may come from, by interface.
+    fn speaking_addresses(&self) -> Vec<(u32, IpAddr)> {
+        let all = self.addresses.iter().map(|&(ifindex, net)| (ifindex, net.addr()));
+        all.filter(|(_, address)| match address {
+            IpAddr::V4(v4) => !v4.is_loopback(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        })
+        .collect()
     }
 
     fn addresses_of(&self, ifindex: u32) -> Vec<IpNet> {

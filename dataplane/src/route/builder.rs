@@ -140,6 +140,7 @@ impl RoutesBuilder {
             local: Arc::clone(&self.local),
             main: Arc::clone(&self.main),
             groups,
+            addresses: Vec::new(),
         }
     }
 

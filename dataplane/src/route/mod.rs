@@ -96,6 +96,8 @@ pub struct Routes {
     neighbours: HashMap<(u32, IpAddr), u32, ahash::RandomState>,
     /// Interface index and MTU of each face; the first one of an interface has its link's MTU.
     faces: Vec<(u32, u32)>,
+    /// The node's own addresses by interface index.
+    addresses: Vec<(u32, IpAddr)>,
 }
 
 impl fmt::Debug for Routes {
@@ -132,6 +134,21 @@ impl Routes {
             },
             Err(resolution) => resolution,
         }
+    }
+
+    /// The same with the node's own addresses, by interface index.
+    #[must_use]
+    pub fn with_addresses(self, addresses: Vec<(u32, IpAddr)>) -> Self {
+        Self { addresses, ..self }
+    }
+
+    /// The node's own address that a packet to `destination` comes from: one of the interface it leaves by, else
+    /// another of the node.
+    pub fn own_address_towards(&self, destination: IpAddr, flow_hash: u32) -> Option<IpAddr> {
+        let ifindex = self.leg(destination, flow_hash).ok()?.ifindex;
+        let mut fitting = self.addresses.iter().filter(|(_, own)| own.is_ipv4() == destination.is_ipv4());
+        let here = fitting.clone().find(|(of, _)| *of == ifindex);
+        here.or_else(|| fitting.next()).map(|(_, own)| *own)
     }
 
     /// The hop with this index (from [`Resolution::Send`] of the same snapshot).

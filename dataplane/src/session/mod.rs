@@ -1,9 +1,10 @@
 //! What a node remembers of a flow: the record, how it changes, where it is kept, when it ends.
 
+pub mod admission;
 pub mod change;
 pub mod record;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod sctp;
 pub mod table;
 pub mod tcp;
@@ -11,5 +12,6 @@ pub mod timeouts;
 pub mod track;
 pub mod wheel;
 
+pub use admission::Admission;
 pub use change::Change;
 pub use record::{Role, Session, State};

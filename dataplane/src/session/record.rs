@@ -2,6 +2,7 @@
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
+use crate::session::admission::Admission;
 use crate::session::tcp::TcpTracking;
 
 /// What this node is to the flow.
@@ -137,6 +138,8 @@ pub struct Session {
     pub owner: NodeId,
     /// Mark of the last bulk sync that confirmed this backup (mark and sweep); an Owner's is 0.
     pub mark: u16,
+    /// What the policy made of it.
+    pub admission: Admission,
     /// How often ownership was granted.
     pub generation: Generation,
     /// Counts the Owner's replicated changes within one generation.
@@ -148,7 +151,7 @@ pub struct Session {
     /// When the Owner ends it unless packets come; for a claim, when the Owner is asked next. Kept in ticks
     /// of the timer wheel, rounded up.
     pub expires: NowMs,
-    /// Idle time of the state when it was entered, ms.
+    /// Idle time of the state when it was entered, ms; kept in whole seconds.
     pub timeout_ms: u32,
     /// Packets processed here.
     pub packets: u64,

@@ -56,6 +56,7 @@ pub fn session(key: FlowKey, begun: &Begun) -> Session {
         dirty: false,
         owner: NodeId(1),
         mark: 0,
+        admission: Default::default(),
         generation: Generation(1),
         version: 0,
         tcp: begun.tcp,

@@ -24,11 +24,13 @@ use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::limits::{EVICTION_PROBES, HALF_OPEN_PERCENT};
 use crate::memory::{HugeArray, Pages};
+use crate::session::admission::Admission;
 use crate::session::record::{Role, Session, State, Tracked};
 use crate::session::tcp::TcpTracking;
 
 pub use burst::Found;
 use index::Index;
+pub(crate) use line::PATHS;
 use line::{FREE, Line, NO_REST, Rest};
 pub use name::Name;
 use name::Namer;
@@ -87,6 +89,8 @@ pub struct SessionTable {
     present: u64,
     unplaced: u64,
     crowded: u64,
+    /// The node that owns what is owned here.
+    me: NodeId,
 }
 
 impl SessionTable {
@@ -113,6 +117,7 @@ impl SessionTable {
             present: 0,
             unplaced: 0,
             crowded: 0,
+            me: NodeId(0),
         }
     }
 
@@ -137,7 +142,7 @@ impl SessionTable {
     /// [`SessionTable::occupied`] gave and that was not removed since.
     pub fn get(&self, slot: Slot) -> Session {
         let (line, rest) = (&self.lines[slot.index()], &self.rests[slot.index()]);
-        line::session(line, rest, state_of(line), self.key(slot), self.present)
+        line::session(line, rest, state_of(line), self.key(slot), (self.present, self.me))
     }
 
     /// The flow of the session in a slot.
@@ -191,6 +196,10 @@ impl SessionTable {
     fn lay_down(&mut self, at: usize, name: Name, session: &Session) {
         let present = line::full_ticks(session.expires.max(session.created));
         self.present = self.present.max(present);
+        if session.role == Role::Owner {
+            debug_assert!(self.me == session.owner || self.me == NodeId(0), "a node owns in its own name");
+            self.me = session.owner;
+        }
         self.lines[at] = Line::new(session, name);
         self.rests[at] = Rest::new(session);
     }
@@ -252,17 +261,25 @@ impl SessionTable {
         self.lines[slot.index()].has_counted_up()
     }
 
-    /// The next hop remembered for packets in `direction`, if the routes are still those of generation
-    /// `routes`.
+    /// Notes what the policy made of an Owner's session. Next hops are forgotten.
+    pub fn set_admission(&mut self, slot: Slot, admission: &Admission) {
+        if self.role(slot) == Role::Owner {
+            self.rests[slot.index()].set_admission(admission);
+            self.lines[slot.index()].set_terms(admission.terms);
+        }
+    }
+
+    /// The next hop remembered for packets in `direction`, if routes and policy are still those of number
+    /// `paths`.
     #[inline(always)]
-    pub fn hop(&self, slot: Slot, direction: Direction, routes: u32) -> Option<u32> {
-        self.lines[slot.index()].hop(direction, routes)
+    pub fn hop(&self, slot: Slot, direction: Direction, paths: u32) -> Option<u32> {
+        self.lines[slot.index()].hop(direction, paths)
     }
 
     /// Remembers a next hop. Those of sessions owned elsewhere, and numbers above 65,534, are not kept.
     #[inline]
-    pub fn set_hop(&mut self, slot: Slot, direction: Direction, routes: u32, hop: u32) {
-        self.lines[slot.index()].set_hop(direction, routes, hop);
+    pub fn set_hop(&mut self, slot: Slot, direction: Direction, paths: u32, hop: u32) {
+        self.lines[slot.index()].set_hop(direction, paths, hop);
     }
 
     /// Sets when the session ends or is looked at again.

@@ -29,6 +29,15 @@ pub fn query(ipv6: bool, kind: u8) -> Option<bool> {
     }
 }
 
+/// The type of the request that a query of this type is or answers.
+pub fn request_of(ipv6: bool, kind: u8) -> u8 {
+    match (ipv6, kind) {
+        (false, 0) => 8,
+        (false, 14 | 16 | 18) | (true, 129) => kind - 1,
+        _ => kind,
+    }
+}
+
 /// True for neighbour discovery (RFC 4861), which belongs to the kernel.
 pub fn is_neighbour_discovery(kind: u8) -> bool {
     matches!(kind, 133..=137)
@@ -57,6 +66,10 @@ mod tests {
         assert_eq!(queries(true), [128, 129]);
         assert_eq!(query(false, 8), Some(true));
         assert_eq!(query(true, 129), Some(false));
+        for (ipv6, kind) in [(false, 0), (false, 14), (false, 16), (false, 18), (true, 129)] {
+            let request = request_of(ipv6, kind);
+            assert_eq!((query(ipv6, request), request_of(ipv6, request)), (Some(true), request));
+        }
         assert!(is_neighbour_discovery(135) && !is_neighbour_discovery(132));
     }
 }

@@ -4,6 +4,7 @@
 //! with literal bytes. Nothing here allocates, panics on input or knows the time.
 
 pub mod addresses;
+pub mod answer;
 pub mod ethernet;
 pub mod flow_hash;
 pub mod icmp;

@@ -29,6 +29,7 @@ fn any_option() -> impl Strategy<Value = TunnelOption> {
         TunnelKind::FirstPacket,
         TunnelKind::Redirect,
         TunnelKind::Hello,
+        TunnelKind::Lookup,
     ]);
     (kinds, any::<[u8; 2]>(), any::<[u16; 3]>(), any::<[u32; 2]>()).prop_map(
         |(kind, [hops, zone], [ingress, owner, sender], [generation, epoch])| TunnelOption {
@@ -60,20 +61,23 @@ fn any_ends() -> impl Strategy<Value = TunnelEnds> {
 
 fn any_record() -> impl Strategy<Value = Record> {
     let identity = (any_flow(), 1..=u16::MAX, any::<[u32; 5]>());
-    let rest = (any::<bool>(), prop::sample::select(State::ALL.to_vec()), any::<[[u8; 2]; 2]>());
-    (identity, rest).prop_map(|(((key, origin), owner, numbers), (remove, state, [scale, flags]))| Record {
-        remove,
-        key,
-        owner: NodeId(owner),
-        generation: Generation(numbers[0]),
-        version: numbers[1],
-        state,
-        origin,
-        tcp: TcpReplica { scale, flags },
-        age_s: numbers[2],
-        timeout_s: numbers[3],
-        policy: numbers[4],
-    })
+    let rest = (any::<bool>(), prop::sample::select(State::ALL.to_vec()), any::<[[u8; 2]; 2]>(), any::<u8>());
+    (identity, rest).prop_map(
+        |(((key, origin), owner, numbers), (remove, state, [scale, flags], admitted))| Record {
+            remove,
+            key,
+            owner: NodeId(owner),
+            generation: Generation(numbers[0]),
+            version: numbers[1],
+            state,
+            origin,
+            tcp: TcpReplica { scale, flags },
+            age_s: numbers[2],
+            timeout_s: numbers[3],
+            admitted,
+            policy: numbers[4],
+        },
+    )
 }
 
 /// A frame of the samples with some bytes overwritten and its end cut off or extended.

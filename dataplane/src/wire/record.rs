@@ -5,7 +5,7 @@
 //! +---------------+---------------+---------------+---------------+
 //! | version 1     | length, bytes | flags         | state         |  0
 //! +---------------+---------------+---------------+---------------+
-//! | owner node                    | reserved, 0                   |  4
+//! | owner node                    | origin        | reserved, 0   |  4
 //! +-------------------------------+-------------------------------+
 //! | generation                                                    |  8
 //! | version of the session                                        | 12
@@ -23,6 +23,7 @@
 //! | address, higher end                                           | 44 or 56
 //! +---------------------------------------------------------------+
 //!  flags: 1 = the session is gone, 2 = IPv6, 4 = the first packet went from the higher end
+//!  origin: zone the flow began in (0-3), 16 = what policy allowed is the other way than the first packet seen
 //! ```
 //!
 //! All numbers are big endian; ages, never wall time. 48 bytes for IPv4, 72 for IPv6. A receiver skips
@@ -33,6 +34,7 @@ use thiserror::Error;
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId, key_bytes};
+use crate::session::admission::Admission;
 use crate::session::record::{Role, Session, State};
 use crate::session::tcp::{TcpEnd, TcpTracking};
 use crate::wire::octets::{array, be16, be32, byte};
@@ -80,7 +82,9 @@ pub struct Record {
     pub age_s: u32,
     /// Idle time left when this was written, s, rounded up.
     pub timeout_s: u32,
-    /// Version of the policy that let the flow in.
+    /// Zone and direction the policy judged, see [`Admission::origin`].
+    pub admitted: u8,
+    /// Version of the policy that let the flow in; 0: none was in force.
     pub policy: u32,
 }
 
@@ -142,6 +146,7 @@ impl Record {
             tcp: TcpReplica { scale: [lo.scale, hi.scale], flags: [lo.flags, hi.flags] },
             age_s: 0,
             timeout_s: 0,
+            admitted: session.admission.origin(),
             policy: 0,
         }
     }
@@ -162,6 +167,7 @@ impl Record {
             dirty: false,
             owner: self.owner,
             mark,
+            admission: Admission::of_origin(self.admitted),
             generation: self.generation,
             version: self.version,
             tcp: TcpTracking { ends: [end(0), end(1)] },
@@ -185,7 +191,7 @@ impl Record {
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
         out.extend_from_slice(&[VERSION, length as u8, flags, self.state as u8]);
         out.extend_from_slice(&self.owner.0.to_be_bytes());
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&[self.admitted, 0]);
         let numbers = [self.generation.0, self.version, self.age_s, self.timeout_s, self.policy];
         out.extend(numbers.into_iter().flat_map(u32::to_be_bytes));
         out.extend_from_slice(&self.tcp.scale);
@@ -247,6 +253,7 @@ impl Record {
             tcp,
             age_s,
             timeout_s,
+            admitted: byte(own, 6)?,
             policy,
         }))
     }

@@ -78,6 +78,8 @@ pub enum TunnelKind {
     Redirect = 3,
     /// To every peer: the path packets take is alive.
     Hello = 4,
+    /// To the Director: who owns this flow? The policy lets nobody begin it with this packet.
+    Lookup = 5,
 }
 
 impl TunnelKind {
@@ -88,8 +90,15 @@ impl TunnelKind {
             2 => Some(Self::FirstPacket),
             3 => Some(Self::Redirect),
             4 => Some(Self::Hello),
+            5 => Some(Self::Lookup),
             _ => None,
         }
+    }
+
+    /// True for what the Director answers.
+    #[inline(always)]
+    pub fn asks(self) -> bool {
+        matches!(self, Self::Query | Self::Lookup)
     }
 }
 

@@ -31,7 +31,7 @@ impl<I: Io> Worker<I> {
                 && let Some(to) = self.successor_of(&session)
             {
                 // What a full outbox refuses is offered by the next walk.
-                let record = Record::of(&session, now);
+                let record = self.record_of(&session, now);
                 let _ = self.mailbox.outbox.push(FromWorker::HandOver { to, record });
             }
         }

@@ -51,6 +51,7 @@ impl<I: Io> Worker<I> {
             }
             ToWorker::Routes(routes) => {
                 let old = std::mem::replace(&mut self.snapshots.routes, routes);
+                self.new_paths();
                 self.retire(Retired::Routes(old));
                 self.retry_held(now);
             }
@@ -62,6 +63,11 @@ impl<I: Io> Worker<I> {
                 if switched_on {
                     self.walks.begin(Purpose::Announce { dirty_only: false }, 0);
                 }
+            }
+            ToWorker::Policy(policy) => {
+                let old = std::mem::replace(&mut self.snapshots.policy, policy);
+                self.new_paths();
+                self.retire(Retired::Policy(old));
             }
             ToWorker::Apply { record, mark } => self.apply_record(&record, mark, now),
             ToWorker::Sweep { owner, mark } => self.walks.begin(Purpose::Sweep { owner, mark }, 0),

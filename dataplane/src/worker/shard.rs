@@ -71,7 +71,7 @@ impl<I: Io> Worker<I> {
     pub(crate) fn count_decision(&self, arrival: &Arrival, decision: &Decision) {
         if let Arrival::Tunnel(option) = arrival {
             match option.kind {
-                TunnelKind::Query => self.counters.query_rx.add(1),
+                TunnelKind::Query | TunnelKind::Lookup => self.counters.query_rx.add(1),
                 TunnelKind::FirstPacket => self.counters.first_packet_rx.add(1),
                 TunnelKind::Redirect => self.counters.redirect_rx.add(1),
                 TunnelKind::Hello => {}
@@ -170,7 +170,7 @@ impl<I: Io> Worker<I> {
         let session = self.shard.remove(slot);
         // One whose beginning was put off is nobody's business.
         let untold = session.dirty && session.version <= 1 && session.generation <= Generation(1);
-        if session.role == Role::Owner && !untold && self.replicates() {
+        if session.role == Role::Owner && !untold && !session.admission.local && self.replicates() {
             let gone = FromWorker::Changed(Record::remove_of(&session));
             if self.mailbox.outbox.push(gone).is_err() {
                 self.removal_lost = true;
@@ -184,11 +184,14 @@ impl<I: Io> Worker<I> {
             return;
         }
         let session = self.shard.table.get(slot);
+        if session.admission.local {
+            return;
+        }
         let put_off = session.state.gives_way() && self.is_behind();
         if put_off {
             self.counters.put_off.add(1);
         }
-        let record = Record::of(&session, now);
+        let record = self.record_of(&session, now);
         let told = !put_off && self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
         self.shard.dirty += u64::from(!told && !session.dirty);
         self.shard.dirty -= u64::from(told && session.dirty);
@@ -203,6 +206,13 @@ impl<I: Io> Worker<I> {
     pub(super) fn is_behind(&self) -> bool {
         let outbox = &self.mailbox.outbox;
         outbox.len() > outbox.capacity() / HALF_OPEN_BACKLOG || self.counters.lagging.load(Relaxed)
+    }
+
+    /// What peers are told of a session this node owns.
+    pub(crate) fn record_of(&self, session: &Session, now: NowMs) -> Record {
+        let policy = &self.snapshots.policy.policy;
+        let judged = session.admission.policy == policy.number;
+        Record { policy: if judged { policy.version } else { 0 }, ..Record::of(session, now) }
     }
 
     /// True if there is anybody to replicate to.

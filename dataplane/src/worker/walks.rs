@@ -95,7 +95,7 @@ impl<I: Io> Worker<I> {
         let sessions: Vec<Session> = slots
             .filter_map(|index| self.shard.table.occupied(index))
             .map(|slot| self.shard.table.get(slot))
-            .filter(|session| !owned_only || session.role == Role::Owner)
+            .filter(|session| !owned_only || session.role == Role::Owner && !session.admission.local)
             .collect();
         if sessions.is_empty() && !last {
             return false;

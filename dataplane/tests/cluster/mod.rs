@@ -13,6 +13,7 @@ use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::{FlowKey, NodeId, key_bytes, proto};
 use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
+use samepath_dataplane::policy::{Hits, InForce, Policy};
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::session::Session;
 use samepath_dataplane::settings::{Settings, TcpPickup};
@@ -54,6 +55,10 @@ pub struct Cluster {
     pub crossings: Vec<Crossing>,
     /// Tunnel packets but Hello, as they crossed.
     pub tunnelled: Vec<Vec<u8>>,
+    /// What each node counts of the rules of the policy set last.
+    pub hits: Vec<Arc<Hits>>,
+    /// Answers of rules with `log`: (node, rule).
+    pub judged: Vec<(u16, u32)>,
     /// Packets that left by a data interface: (node, port, bytes).
     pub delivered: Vec<(u16, u8, Vec<u8>)>,
     pub replication: bool,
@@ -119,7 +124,7 @@ fn view_without(me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
 
 fn ports() -> Ports {
     Ports {
-        zones: [1; MAX_PORTS],
+        zones: std::array::from_fn(|port| [1, 2, 0][port.min(2)]),
         queues: [1; MAX_PORTS],
         cluster_link: LINK,
         cluster_link_mtu: 2000,
@@ -175,6 +180,7 @@ impl Core {
                     view: Arc::new(view(1, &[1], 1)),
                     routes: Arc::new(routes()),
                     settings: Arc::new(settings.clone()),
+                    policy: Arc::new(InForce::nothing(settings)),
                 },
                 sessions_max: 4096,
                 handoff: ends.next().unwrap(),
@@ -232,6 +238,7 @@ impl Node {
                 view: Arc::new(view(id, &[1, 2, 3], 1)),
                 routes: Arc::new(routes()),
                 settings: Arc::new(Settings { node: NodeId(id), ..settings.clone() }),
+                policy: Arc::new(InForce::nothing(settings)),
             },
             sessions_max: 4096,
             handoff: handoff.remove(0),
@@ -270,6 +277,8 @@ impl Cluster {
             now,
             crossings: Vec::new(),
             tunnelled: Vec::new(),
+            hits: Vec::new(),
+            judged: Vec::new(),
             delivered: Vec::new(),
             replication: true,
             resyncs: 0,
@@ -410,6 +419,10 @@ impl Cluster {
                 self.resyncs += 1;
                 true
             }
+            FromWorker::Judged { judgement, .. } => {
+                self.judged.push((from, judgement.rule));
+                true
+            }
             FromWorker::Page { sessions, next, .. } => {
                 self.nodes[index].pages.extend(sessions);
                 if let Some(from) = next {
@@ -469,6 +482,29 @@ impl Cluster {
 
     pub fn lives(&self, node: u16) -> bool {
         self.live.contains(&node)
+    }
+
+    /// All nodes have this policy from now on.
+    pub fn set_policy(&mut self, policy: &Arc<Policy>) {
+        self.hits = self.nodes.iter().map(|_| Arc::new(Hits::new(policy.rules()))).collect();
+        for id in 1..=3 {
+            self.set_policy_of(id, policy);
+        }
+        self.settle();
+    }
+
+    /// One node has this policy from now on.
+    pub fn set_policy_of(&self, id: u16, policy: &Arc<Policy>) {
+        let settings = Settings { node: NodeId(id), ..self.settings.clone() };
+        let hits = self.hits[usize::from(id) - 1].clone();
+        let in_force = InForce::new(policy.clone(), hits, &settings);
+        self.node(id).tell(ToWorker::Policy(Arc::new(in_force)));
+    }
+
+    /// Packets a rule was the answer for, and flows it let begin, on a node.
+    pub fn hits(&self, id: u16, rule: usize) -> (u64, u64) {
+        let hits = &self.hits[usize::from(id) - 1].all()[rule];
+        (hits.packets.get(), hits.flows.get())
     }
 
     pub fn set_aggregation(&mut self, aggregation: bool) {

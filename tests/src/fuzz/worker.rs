@@ -10,6 +10,7 @@ use samepath_dataplane::cluster::view::{Member, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
+use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::Routes;
 use samepath_dataplane::settings::Settings;
 use samepath_dataplane::tuning::Tuning;
@@ -129,6 +130,7 @@ impl Node {
                 view: shared.views[index].clone(),
                 routes: shared.routes.clone(),
                 settings: shared.settings[index].clone(),
+                policy: Arc::new(InForce::nothing(&shared.settings[index])),
             },
             sessions_max: SESSIONS,
             handoff: Handoff::mesh(&[waker]).remove(0),

@@ -7,6 +7,7 @@ use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::floods::Floods;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox};
+use samepath_dataplane::policy::InForce;
 use samepath_dataplane::session::Session;
 use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::verdict::DropReason;
@@ -117,6 +118,7 @@ impl Process {
                 view: Arc::new(control.view()),
                 routes: ports::routes(),
                 settings: Arc::new(ports::settings(id)),
+                policy: Arc::new(InForce::nothing(&ports::settings(id))),
             },
             sessions_max: SESSIONS,
             handoff: Handoff::mesh(&[waker]).remove(0),

@@ -115,6 +115,7 @@ fn record_vector() {
         tcp: TcpReplica { scale: [7, 14], flags: [0x41, 0x42] },
         age_s: 0x1112_1314,
         timeout_s: 432_000,
+        admitted: 0,
         policy: 0x2122_2324,
     };
     let mut bytes = Vec::new();

@@ -30,6 +30,7 @@ pub fn record(flow: u16, version: u32) -> Record {
         tcp: Default::default(),
         age_s: 3,
         timeout_s: 60,
+        admitted: 0,
         policy: 0,
     }
 }

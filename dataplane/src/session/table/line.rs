@@ -6,13 +6,14 @@
 //!   0 | name: addresses (8)                     | name: ports, protocol, VLANs (8)            |
 //!  16 | TCP or SCTP tracking of the lower end (16)                                            |
 //!  32 | TCP or SCTP tracking of the higher end (16)                                           |
-//!  48 | expires, ticks (4) | routes' (4) | hop (2) | hop (2) | bytes not added yet (2) | state (1) | bits (1) |
+//!  48 | expires, ticks (4) | paths' and terms (4) | hop (2) | hop (2) | bytes not added yet (2) | state (1) | bits (1) |
 //!       bits: 0-1 role, 2 first packet from the higher end, 3 dirty, 4-7 packets not added yet
-//!       routes', hops of a flow owned elsewhere: its generation, its Owner, 0
+//!       paths' (0-23) number the routes and the policy that `hops` hold under; terms (24-31) are the policy's
+//!       both and hops of a flow owned elsewhere: its generation, its Owner, 0
 //!
 //! rest, 32 bytes
-//!   0 | bytes (8)          | packets (4 + 2) | Owner; of a backup or claim: mark (2) |
-//!  16 | created, ticks (4) | generation (4)  | version (4) | idle time, ms (4)        |
+//!   0 | bytes (8)          | packets (4 + 2) | policy it was judged by; of a backup or claim: mark (2) |
+//!  16 | created, ticks (4) | generation (4)  | version (4) | idle time, s; admission (26 + 6 bits)     |
 //! ```
 //!
 //! Packets are counted in the line and added to the rest at every sixteenth, or when the bytes do not fit.
@@ -20,6 +21,7 @@
 
 use crate::clock::NowMs;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
+use crate::session::admission::Admission;
 use crate::session::record::{Role, Session, State};
 use crate::session::table::name::Name;
 use crate::session::tcp::{TcpEnd, TcpTracking};
@@ -33,6 +35,16 @@ const PACKET: u8 = 1 << 4;
 /// Packets that are added to the rest at once.
 const PACKETS: u64 = 16;
 
+/// The part of [`Line::generation`] that numbers routes and policies: it comes round after 16,777,216 of them.
+pub(crate) const PATHS: u32 = 0xff_ffff;
+/// Where terms begin.
+const TERMS: u32 = 24;
+
+/// Where the admission begins in [`Rest::timeout_and_admission`].
+const ADMISSION: u32 = 26;
+/// Longest idle time that is kept, s: two years.
+const TIMEOUT_MAX_S: u32 = (1 << ADMISSION) - 1;
+
 /// No next hop.
 const NO_HOP: u16 = u16::MAX;
 
@@ -43,7 +55,7 @@ pub(super) struct Line {
     pub(super) name: Name,
     pub(super) tcp: TcpTracking,
     expires: u32,
-    /// Of the route snapshot that `hops` belong to; of a backup or claim: of the flow.
+    /// Number of the paths that `hops` belong to, and terms; of a backup or claim: generation of the flow.
     generation: u32,
     /// By direction. Of a backup or claim: the Owner, nothing.
     hops: [u16; 2],
@@ -60,11 +72,12 @@ pub(super) struct Rest {
     bytes: u64,
     packets_low: u32,
     packets_high: u16,
-    owner_or_mark: u16,
+    /// Of an Owner: the policy; else the mark.
+    policy_or_mark: u16,
     created: u32,
     generation: u32,
     version: u32,
-    timeout_ms: u32,
+    timeout_and_admission: u32,
 }
 
 const _: () = assert!(size_of::<Line>() == 64 && size_of::<Rest>() == 32);
@@ -88,11 +101,11 @@ pub(super) const NO_REST: Rest = Rest {
     bytes: 0,
     packets_low: 0,
     packets_high: 0,
-    owner_or_mark: 0,
+    policy_or_mark: 0,
     created: 0,
     generation: 0,
     version: 0,
-    timeout_ms: 0,
+    timeout_and_admission: 0,
 };
 
 impl Line {
@@ -106,7 +119,11 @@ impl Line {
             name,
             tcp: session.tcp,
             expires: ticks_up(session.expires),
-            generation: if owned { 0 } else { session.generation.0 },
+            generation: if owned {
+                u32::from(session.admission.terms) << TERMS
+            } else {
+                session.generation.0
+            },
             hops: if owned { [NO_HOP; 2] } else { [session.owner.0, 0] },
             bytes: 0,
             state: Some(session.state),
@@ -162,25 +179,48 @@ impl Line {
         NowMs(present.saturating_add_signed(i64::from(distance)) * TICK_MS)
     }
 
-    /// The next hop remembered for packets in `direction`, under these routes.
+    /// The next hop remembered for packets in `direction`, under these paths.
     #[inline(always)]
-    pub(super) fn hop(&self, direction: Direction, routes: u32) -> Option<u32> {
+    pub(super) fn hop(&self, direction: Direction, paths: u32) -> Option<u32> {
+        self.hop_if(direction, self.generation & PATHS == paths & PATHS)
+    }
+
+    /// As [`Line::hop`], of a session with the node's own idle times only: one comparison for both.
+    #[inline(always)]
+    pub(super) fn plain_hop(&self, direction: Direction, paths: u32) -> Option<u32> {
+        self.hop_if(direction, self.generation == paths)
+    }
+
+    #[inline(always)]
+    fn hop_if(&self, direction: Direction, holds: bool) -> Option<u32> {
         let hop = self.hops[direction as usize];
-        let valid = self.bits & ROLE == Role::Owner as u8 && self.generation == routes && hop != NO_HOP;
+        let valid = self.bits & ROLE == Role::Owner as u8 && holds && hop != NO_HOP;
         valid.then_some(u32::from(hop))
     }
 
     /// Remembers a next hop, if it is one of the first 65,535 and the flow is owned here.
     #[inline(always)]
-    pub(super) fn set_hop(&mut self, direction: Direction, routes: u32, hop: u32) {
+    pub(super) fn set_hop(&mut self, direction: Direction, paths: u32, hop: u32) {
         if self.role() != Role::Owner {
             return;
         }
-        if self.generation != routes {
-            self.generation = routes;
+        let generation = self.generation & !PATHS | paths & PATHS;
+        if self.generation != generation {
+            self.generation = generation;
             self.hops = [NO_HOP; 2];
         }
         self.hops[direction as usize] = u16::try_from(hop).unwrap_or(NO_HOP);
+    }
+
+    /// Which idle times an Owner's session has.
+    fn terms(&self) -> u8 {
+        if self.role() == Role::Owner { (self.generation >> TERMS) as u8 } else { 0 }
+    }
+
+    /// An Owner's session was judged anew. Its hops hold no longer.
+    pub(super) fn set_terms(&mut self, terms: u8) {
+        self.generation = u32::from(terms) << TERMS;
+        self.hops = [NO_HOP; 2];
     }
 
     /// No packet waits to be added to the rest.
@@ -215,11 +255,12 @@ impl Rest {
             bytes: session.bytes,
             packets_low: session.packets as u32,
             packets_high: (session.packets >> 32) as u16,
-            owner_or_mark: if owned { session.owner.0 } else { session.mark },
+            policy_or_mark: if owned { session.admission.policy } else { session.mark },
             created: (session.created.0 / TICK_MS) as u32,
             generation: session.generation.0,
             version: session.version,
-            timeout_ms: session.timeout_ms,
+            timeout_and_admission: seconds(session.timeout_ms)
+                | u32::from(session.admission.bits()) << ADMISSION,
         }
     }
 
@@ -234,12 +275,32 @@ impl Rest {
     /// The session was replicated anew, in a state with this idle time.
     pub(super) fn change(&mut self, replicate: bool, timeout_ms: u32) {
         self.version = self.version.wrapping_add(u32::from(replicate));
-        self.timeout_ms = timeout_ms;
+        self.timeout_and_admission = self.timeout_and_admission & !TIMEOUT_MAX_S | seconds(timeout_ms);
+    }
+
+    /// The policy an Owner's session was judged by.
+    pub(super) fn policy(&self) -> u16 {
+        self.policy_or_mark
+    }
+
+    /// An Owner's session was judged.
+    pub(super) fn set_admission(&mut self, admission: &Admission) {
+        self.policy_or_mark = admission.policy;
+        let timeout = self.timeout_and_admission & TIMEOUT_MAX_S;
+        self.timeout_and_admission = timeout | u32::from(admission.bits()) << ADMISSION;
+    }
+
+    pub(super) fn admission(&self) -> Admission {
+        Admission::of_bits((self.timeout_and_admission >> ADMISSION) as u8)
+    }
+
+    fn timeout_ms(&self) -> u32 {
+        (self.timeout_and_admission & TIMEOUT_MAX_S).saturating_mul(1000)
     }
 
     /// Notes the bulk sync that confirmed a backup.
     pub(super) fn set_mark(&mut self, mark: u16) {
-        self.owner_or_mark = mark;
+        self.policy_or_mark = mark;
     }
 
     fn packets(&self) -> u64 {
@@ -253,13 +314,21 @@ impl Rest {
     }
 }
 
-/// The session that both parts make. `present`: ticks not before it was created.
+/// The session that both parts make. `present`: ticks not before it was created; `me`: the node that owns what is
+/// owned here.
 #[inline]
-pub(super) fn session(line: &Line, rest: &Rest, state: State, key: FlowKey, present: u64) -> Session {
+pub(super) fn session(
+    line: &Line,
+    rest: &Rest,
+    state: State,
+    key: FlowKey,
+    (present, me): (u64, NodeId),
+) -> Session {
     let role = line.role();
-    let (owner, mark) = match line.owned_by() {
-        None => (NodeId(rest.owner_or_mark), 0),
-        Some((owner, _)) => (owner, rest.owner_or_mark),
+    let kept = rest.admission();
+    let (owner, mark, admission) = match line.owned_by() {
+        None => (me, 0, Admission { policy: rest.policy(), terms: line.terms(), ..kept }),
+        Some((owner, _)) => (owner, rest.policy_or_mark, Admission { local: false, ..kept }),
     };
     Session {
         key,
@@ -269,15 +338,22 @@ pub(super) fn session(line: &Line, rest: &Rest, state: State, key: FlowKey, pres
         dirty: line.is_dirty(),
         owner,
         mark,
+        admission,
         generation: Generation(rest.generation),
         version: rest.version,
         tcp: line.tcp,
         created: rest.created(present),
         expires: line.expires(present),
-        timeout_ms: rest.timeout_ms,
+        timeout_ms: rest.timeout_ms(),
         packets: rest.packets() + u64::from(line.bits / PACKET),
         bytes: rest.bytes + u64::from(line.bytes),
     }
+}
+
+/// Whole seconds of an idle time, rounded up.
+#[inline(always)]
+fn seconds(ms: u32) -> u32 {
+    ms.div_ceil(1000).min(TIMEOUT_MAX_S)
 }
 
 /// The tick at which or before which a time lies.

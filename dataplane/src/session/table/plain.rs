@@ -13,15 +13,15 @@ use crate::wire::plain::{Layer4, Plain};
 pub struct PlainRules<'a> {
     /// Idle times.
     pub timeouts: &'a Timeouts,
-    /// Generation of the route snapshot.
-    pub routes: u32,
+    /// Number of routes and policy.
+    pub paths: u32,
     /// The present.
     pub now: NowMs,
 }
 
 impl SessionTable {
     /// Follows a session that this node owns through a packet of `length` bytes, if everything is plain: the
-    /// packet in step with the session, a next hop remembered, `leave` (asked about that hop) content.
+    /// packet in step with the session, a next hop remembered under the present routes and policy, `leave` (asked about that hop) content.
     ///
     /// Gives what `leave` gave, and when the session ends if that is sooner than before: its timer must not
     /// wait. `None`: nothing was changed, take the long way.
@@ -35,7 +35,7 @@ impl SessionTable {
         leave: impl FnOnce(u32) -> Option<H>,
     ) -> Option<(H, Option<NowMs>)> {
         let line = self.lines.get_mut(slot.index())?;
-        let left = leave(line.hop(plain.direction, rules.routes)?)?;
+        let left = leave(line.plain_hop(plain.direction, rules.paths)?)?;
         let timeout_ms = in_step_of(line, plain, rules.timeouts)?;
         let expires = rules.now.plus(u64::from(timeout_ms));
         let sooner = line.set_expires(expires);

@@ -133,7 +133,7 @@ impl Pair {
         let replicate = length.is_multiple_of(2);
         session.version += u32::from(replicate);
         if replicate || state != session.state {
-            session.timeout_ms = length * 64;
+            session.timeout_ms = (length * 64).next_multiple_of(1000);
         }
         session.state = state;
         session.tcp.ends[0].end = length;
@@ -466,4 +466,31 @@ fn new_routes_forget_the_next_hops_of_both_directions() {
     assert_eq!(table.owned_by(slot), Some((backup.owner, backup.generation)));
     table.set_hop(slot, Direction::LoToHi, 2, 5);
     assert_eq!(table.owned_by(slot), Some((backup.owner, backup.generation)), "an Owner's number is no hop");
+}
+
+#[test]
+fn what_the_policy_made_of_a_session_is_kept() {
+    let mut table = SessionTable::new(64);
+    let admission = Admission { policy: 513, terms: 3, zone: 15, reversed: true, local: true };
+    let owned = Session { admission, ..session_in(1, Role::Owner, State::UdpReplied) };
+    let slot = table.insert(&owned).unwrap();
+    assert_eq!(table.get(slot), owned);
+    table.set_hop(slot, Direction::LoToHi, 7, 4);
+    assert_eq!(table.hop(slot, Direction::LoToHi, 7), Some(4));
+    let plain = |table: &SessionTable| table.lines[slot.index()].plain_hop(Direction::LoToHi, 7);
+    assert_eq!(plain(&table), None, "a session with idle times of its own goes the long way");
+    let other = Admission { policy: 514, terms: 0, ..admission };
+    table.set_admission(slot, &other);
+    assert_eq!(table.get(slot).admission, other);
+    assert_eq!(table.hop(slot, Direction::LoToHi, 7), None, "judged anew, hops are looked up anew");
+    table.set_hop(slot, Direction::LoToHi, 7, 4);
+    assert_eq!(plain(&table), Some(4));
+    // A backup has what its record tells, and an Owner's generation is not its number of terms.
+    let backup =
+        Session { generation: Generation(0x0a00_0007), ..session_in(1, Role::Backup, State::UdpReplied) };
+    let backup = Session { admission: Admission::of_origin(other.origin()), ..backup };
+    table.replace(slot, &backup);
+    assert_eq!(table.get(slot), backup);
+    table.set_admission(slot, &admission);
+    assert_eq!(table.get(slot), backup, "a backup is not judged here");
 }

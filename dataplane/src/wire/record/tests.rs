@@ -18,6 +18,7 @@ fn ipv4_record() -> Record {
         tcp: TcpReplica { scale: [7, 14], flags: [0x41, 0x42] },
         age_s: 0x1112_1314,
         timeout_s: 432_000,
+        admitted: 0,
         policy: 0x2122_2324,
     }
 }

@@ -179,7 +179,7 @@ fn what_is_refused_and_why() {
         (53, 6, DropReason::TunnelMalformed),    // our option with another length
         (54, 1, DropReason::TunnelUnknown),      // another version
         (55, 0, DropReason::TunnelUnknown),      // unknown kinds
-        (55, 5, DropReason::TunnelUnknown),
+        (55, 6, DropReason::TunnelUnknown),
     ];
     for (at, value, reason) in refused {
         let mut frame = frame.clone();
@@ -220,9 +220,15 @@ fn keys_are_not_printed() {
 
 #[test]
 fn kinds_on_the_wire() {
-    for kind in [TunnelKind::Query, TunnelKind::FirstPacket, TunnelKind::Redirect, TunnelKind::Hello] {
+    for kind in [
+        TunnelKind::Query,
+        TunnelKind::FirstPacket,
+        TunnelKind::Redirect,
+        TunnelKind::Hello,
+        TunnelKind::Lookup,
+    ] {
         assert_eq!(TunnelKind::from_wire(kind as u8), Some(kind));
     }
     assert_eq!(TunnelKind::from_wire(0), None);
-    assert_eq!(TunnelKind::from_wire(5), None);
+    assert_eq!(TunnelKind::from_wire(6), None);
 }

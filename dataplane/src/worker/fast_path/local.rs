@@ -21,8 +21,10 @@ impl<I: Io> Worker<I> {
         slot: Slot,
         now: NowMs,
     ) -> Option<I::Frame> {
-        let Self { shard, snapshots, ports, io, fast, .. } = self;
-        let Some(hop) = follow(shard, snapshots, ports, glance, slot, now) else { return Some(frame) };
+        let Self { shard, snapshots, ports, paths, io, fast, .. } = self;
+        let Some(hop) = follow(shard, snapshots, ports, (glance, *paths), slot, now) else {
+            return Some(frame);
+        };
         let length = u64::from(glance.length);
         let tally = &mut fast.tally;
         tally.bytes += length;
@@ -30,7 +32,7 @@ impl<I: Io> Worker<I> {
         if let Some(option) = &glance.option {
             io.shrink_front(&mut frame, usize::from(glance.inner_off));
             tally.outer_in += u64::from(glance.inner_off);
-            tally.queries += u64::from(option.kind == TunnelKind::Query);
+            tally.queries += u64::from(option.kind.asks());
             tally.redirects += u64::from(option.kind == TunnelKind::Redirect);
         }
         let bytes = io.bytes_mut(&mut frame);
@@ -48,20 +50,20 @@ fn follow<'a>(
     shard: &mut Shard,
     snapshots: &'a Snapshots,
     ports: &Ports,
-    glance: &Glance,
+    (glance, paths): (&Glance, u32),
     slot: Slot,
     now: NowMs,
 ) -> Option<&'a LinkHop> {
     if let Some(option) = &glance.option {
         // A later generation than the session may have is for `decide`; every session has the first.
         let settled = option.generation <= Generation(1) || option.owner != snapshots.view.me;
-        if !settled || !matches!(option.kind, TunnelKind::Query | TunnelKind::Redirect) {
+        if !settled || !(option.kind.asks() || option.kind == TunnelKind::Redirect) {
             return None;
         }
     }
     let plain = &glance.plain;
     let (routes, timeouts) = (&*snapshots.routes, &snapshots.settings.timeouts);
-    let rules = PlainRules { timeouts, routes: routes.generation, now };
+    let rules = PlainRules { timeouts, paths, now };
     let leave = |hop| {
         let hop = routes.hop(hop)?;
         let fits = u32::from(plain.l3_length) <= hop.mtu;

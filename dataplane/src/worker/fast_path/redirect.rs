@@ -85,9 +85,7 @@ impl<I: Io> Worker<I> {
             None if self.snapshots.settings.aggregation => {
                 (1, self.ports.zones[usize::from(glance.port) % self.ports.zones.len()], view.me)
             }
-            Some(asked)
-                if asked.kind == TunnelKind::Query && asked.ingress != owner && asked.hops < HOP_BUDGET =>
-            {
+            Some(asked) if asked.kind.asks() && asked.ingress != owner && asked.hops < HOP_BUDGET => {
                 (asked.hops + 1, asked.zone, asked.ingress)
             }
             _ => return None,
