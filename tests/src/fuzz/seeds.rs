@@ -19,7 +19,11 @@ pub fn of(target: &str) -> Vec<Seed> {
         "packet" => {
             frames().into_iter().flat_map(|frame| [0, 1].map(|side| prefixed(&[side], &frame))).collect()
         }
-        "tunnel" => tunnel_packets().iter().map(|frame| prefixed(&[0, 0, 0], frame)).collect(),
+        "tunnel" => {
+            let whole = tunnel_packets();
+            let changed = (0..whole.len() as u8).map(|packet| vec![1, packet, 0, 70, 1, 0, 0, 0]);
+            whole.iter().map(|frame| prefixed(&[0, 0, 0], frame)).chain(changed).collect()
+        }
         "worker" => steps(),
         "replication" => streams(),
         "membership" => datagrams(),

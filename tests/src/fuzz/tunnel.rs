@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use samepath_dataplane::flow::{Direction, FlowKey};
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::tunnel::{self, TunnelKey};
 use samepath_dataplane::wire::{Layout, Packet};
@@ -46,6 +47,9 @@ fn decapsulate(frame: &[u8], inner_off: usize) -> bool {
     };
     let layout = Layout::parse_inner(inner, inner_off as u16, ports::LINK, &FlowHasher::new(7));
     let (Ok(received), Ok(layout)) = (received, layout) else { return false };
+    if layout.is_hello() {
+        return received.verify(key(), &FlowKey::default(), Direction::LoToHi);
+    }
     let Ok(packet) = Packet::read(inner, layout) else { return false };
     let source: Option<IpAddr> = samepath_dataplane::wire::addresses::tunnel_source(frame);
     assert!(source.is_some(), "a tunnel packet has an outer source address");
