@@ -9,7 +9,7 @@ use samepath_benches::{CpuTime, criterion};
 use samepath_dataplane::cluster::director::{Director, DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::Member;
 use samepath_dataplane::flow::{Direction, Generation, NodeId};
-use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
+use samepath_dataplane::wire::tunnel::{self, Seal, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
 
 const KEY: DirectorKey = DirectorKey([3; 16]);
 
@@ -73,6 +73,7 @@ fn header(criterion: &mut Criterion<CpuTime>) {
             &ends,
             7001,
             &option,
+            &Seal { key: 1, stream: 0, counter: 1 },
             &key,
             &flow,
             Direction::LoToHi,

@@ -17,7 +17,7 @@ const FRAME: usize = 2048;
 const HEADROOM: usize = 256;
 
 /// Bytes of the tunnel header over IPv4.
-const HEADER: usize = 82;
+const HEADER: usize = 90;
 
 /// Frames used one after the other, so that caches see what a worker's do.
 struct Frames {

@@ -8,7 +8,8 @@ use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
-use samepath_dataplane::limits::MAX_PORTS;
+use samepath_dataplane::keyring::{OpenKey, PeerKey};
+use samepath_dataplane::limits::{MAX_NODES, MAX_PORTS};
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
@@ -78,6 +79,7 @@ fn peer(me: u16, node: u16) -> Peer {
     Peer {
         node: NodeId(node),
         address: link_address(node),
+        key: Some(tunnel_key()),
         heard: true,
         ends: Some(TunnelEnds {
             source_mac: mac(me),
@@ -101,6 +103,11 @@ fn view(me: u16, directs: u16, nodes: u16, own: bool) -> View {
     view
 }
 
+/// The key all nodes speak with.
+pub fn tunnel_key() -> PeerKey {
+    PeerKey { id: 1, key: TunnelKey::new([9; 16]) }
+}
+
 fn settings(me: u16) -> Settings {
     Settings {
         node: NodeId(me),
@@ -110,7 +117,6 @@ fn settings(me: u16) -> Settings {
         tcp_loose_window: false,
         timeouts: Default::default(),
         former_directors_ms: 10_000,
-        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -158,6 +164,10 @@ impl Node {
             tuning: Default::default(),
             now: NOW,
         });
+        for peer in (1..=MAX_NODES as u16).filter(|&peer| peer != me) {
+            let taken = mailbox.inbox.push(ToWorker::TakeKey(OpenKey::new(NodeId(peer), tunnel_key())));
+            assert!(taken.is_ok(), "the inbox is empty");
+        }
         let mut node = Self { worker, wire, mailbox, counters, hasher };
         // The Hello of the first turn.
         node.turn();

@@ -1,10 +1,14 @@
 //! What a node can be to a packet, each with a worker that holds the sessions and with the packets that
 //! make it play the role.
 
+use samepath_dataplane::flow::{Direction, FlowKey};
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::layout::Layout;
+use samepath_dataplane::wire::packet::Packet;
+use samepath_dataplane::wire::tunnel::{self, Seal};
 
 use crate::conversation::{Connection, Family};
-use crate::node::{INSIDE, Node, OUTSIDE};
+use crate::node::{INSIDE, Node, OUTSIDE, tunnel_key};
 
 /// What the measured node is to the packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +51,19 @@ impl Role {
 struct Arrival {
     bytes: Vec<u8>,
     layout: Layout,
+    /// The flow inside, if it came through the tunnel.
+    inside: Option<(FlowKey, Direction)>,
+}
+
+impl Arrival {
+    fn new(bytes: Vec<u8>, layout: Layout) -> Self {
+        let inner_off = usize::from(layout.inner_off);
+        let inside = layout.is_tunnel().then(|| {
+            let packet = Packet::read(&bytes[inner_off..], layout).expect("a packet that is steered");
+            (packet.key, packet.direction)
+        });
+        Self { bytes, layout, inside }
+    }
 }
 
 /// A node in a role, with its packets.
@@ -57,6 +74,8 @@ pub struct Stage {
     pub node: Node,
     arrivals: Vec<Arrival>,
     next: usize,
+    /// Packets that came through the tunnel; no two bear the same number.
+    tunnelled: u64,
 }
 
 /// Most different packets that arrive: of many sessions a random choice. More than a cache holds the lines of.
@@ -102,13 +121,21 @@ impl Stage {
             arrival(role, &node, &mut sender, &Connection::new(family, number), index % 2 == 0)
         });
         let arrivals: Vec<_> = arrivals.collect();
-        Self { role, node, arrivals, next: 0 }
+        Self { role, node, arrivals, next: 0, tunnelled: 1 << 32 }
     }
 
     /// Lets the next burst arrive; how many packets it has.
     pub fn arrive(&mut self) -> usize {
         for _ in 0..BURST {
-            let arrival = &self.arrivals[self.next % self.arrivals.len()];
+            let at = self.next % self.arrivals.len();
+            let arrival = &mut self.arrivals[at];
+            if let Some((flow, direction)) = &arrival.inside {
+                self.tunnelled += 1;
+                let PeerKey { id, key } = tunnel_key();
+                let seal = Seal { key: id, stream: 0, counter: self.tunnelled };
+                let outer = &mut arrival.bytes[..usize::from(arrival.layout.inner_off)];
+                tunnel::reseal(outer, &seal, &key, flow, *direction);
+            }
             self.node.arrive_tunnelled(&arrival.bytes, &arrival.layout);
             self.next += 1;
         }
@@ -196,17 +223,20 @@ fn arrival(
     match role {
         Role::First => {
             let [(_, bytes), ..] = connection.handshake();
-            Arrival { layout: node.data_layout(INSIDE, &bytes), bytes }
+            let layout = node.data_layout(INSIDE, &bytes);
+            Arrival::new(bytes, layout)
         }
         Role::Local | Role::Ingress => {
             let bytes = connection.ack(from_client);
-            Arrival { layout: node.data_layout(port, &bytes), bytes }
+            let layout = node.data_layout(port, &bytes);
+            Arrival::new(bytes, layout)
         }
         Role::Owner | Role::Director => {
             // With the backup the other node redirects; without anything node 2 asks.
             sender.arrive(port, &connection.ack(from_client));
             let bytes = sent_by(sender);
-            Arrival { layout: node.tunnel_layout(&bytes), bytes }
+            let layout = node.tunnel_layout(&bytes);
+            Arrival::new(bytes, layout)
         }
     }
 }

@@ -25,7 +25,7 @@ fn forward(port: u16) -> Forward {
     let end = |address: &str, port| (key_bytes(address.parse().expect("an address")), port);
     let (source, destination) = (end("198.51.100.7", port), end("203.0.113.9", 80));
     let (key, direction) = FlowKey::new(source, destination, proto::TCP, (0, 0));
-    Forward { epoch: 1, peer: 0, zone: 1, port: 0, generation: Generation(1), key, direction, tag: 1 }
+    Forward { epoch: 1, peer: 0, zone: 1, port: 0, generation: Generation(1), key, direction, secret: 1 }
 }
 
 /// One round of one case; adds the times to `times`.
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for port in 1..=FLOWS {
         forwards.offer(&forward(port), Some(0));
     }
-    let peer = [Some(ForwardPeer { headers: vec![0; 82], largest: 1500 })];
+    let peer = [Some(ForwardPeer { headers: vec![0; 90], largest: 1500, key_half: 7 })];
     let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..ROUNDS {
         let [pass, closed, no_entry, redirected] = &mut times;

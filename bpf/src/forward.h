@@ -18,7 +18,9 @@
 #define OPTION_DATA 20
 #define OPTION_ZONE 3    /* offsets in the option data */
 #define OPTION_GENERATION 8
-#define OPTION_TAG 20
+#define OPTION_STREAM 19
+#define OPTION_COUNTER 20
+#define OPTION_TAG 28
 
 /* The third part of a flow's name: protocol and VLAN numbers. */
 static __always_inline __u32 proto_vlans(const struct packet *packet)
@@ -118,8 +120,67 @@ static __always_inline __u16 ipv4_checksum(const __u16 *words)
 	return ~sum;
 }
 
+/* SipHash-2-4 (J.-P. Aumasson, D. J. Bernstein, 2012), state in v[4]. */
+static __always_inline void sip_round(__u64 *v)
+{
+	v[0] += v[1], v[2] += v[3];
+	v[1] = v[1] << 13 | v[1] >> 51, v[3] = v[3] << 16 | v[3] >> 48;
+	v[1] ^= v[0], v[3] ^= v[2];
+	v[0] = v[0] << 32 | v[0] >> 32;
+	v[2] += v[1], v[0] += v[3];
+	v[1] = v[1] << 17 | v[1] >> 47, v[3] = v[3] << 21 | v[3] >> 43;
+	v[1] ^= v[2], v[3] ^= v[0];
+	v[2] = v[2] << 32 | v[2] >> 32;
+}
+
+/* The tag of packet `counter` (as on the wire) of a stream: of these nine bytes. */
+static __always_inline __u64 packet_tag(__u64 secret, __u64 key_half, __be64 counter, __u8 stream)
+{
+	__u64 words[2] = { from_little_endian(counter), 9ULL << 56 | stream };
+	__u64 v[4] = {
+		secret ^ 0x736f6d6570736575ULL,
+		key_half ^ 0x646f72616e646f6dULL,
+		secret ^ 0x6c7967656e657261ULL,
+		key_half ^ 0x7465646279746573ULL,
+	};
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		v[3] ^= words[i];
+		sip_round(v);
+		sip_round(v);
+		v[0] ^= words[i];
+	}
+	v[2] ^= 0xff;
+	for (i = 0; i < 4; i++)
+		sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* What makes this packet one of its own: the program on each processor counts what it sends to each peer. */
+struct seal {
+	__u8 stream;
+	__be64 counter;
+	__u64 tag;
+};
+
+static __always_inline int make_seal(struct seal *seal, const struct sp_forward *entry, __u64 key_half)
+{
+	__u32 processor = bpf_get_smp_processor_id(), index = entry->peer;
+	__u64 *sent = bpf_map_lookup_elem(&forward_counters, &index);
+
+	if (!sent || processor >= SP_FORWARDER_STREAMS)
+		return 0;
+	*sent += 1;
+	seal->stream = SP_FORWARDER_STREAM + processor;
+	seal->counter = bpf_cpu_to_be64(*sent);
+	seal->tag = packet_tag(entry->secret, key_half, seal->counter, seal->stream);
+	return 1;
+}
+
 /* Fills in what differs from packet to packet behind the outer IP header. */
-static __always_inline void write_udp(__u8 *udp, __u16 length, __u32 flow_hash, const struct sp_forward *entry)
+static __always_inline void write_udp(__u8 *udp, __u16 length, __u32 flow_hash, const struct sp_forward *entry,
+				      const struct seal *seal)
 {
 	__u8 *data = udp + OPTION_DATA;
 
@@ -127,39 +188,42 @@ static __always_inline void write_udp(__u8 *udp, __u16 length, __u32 flow_hash, 
 	*(__be16 *)(udp + UDP_LENGTH) = bpf_htons(length);
 	data[OPTION_ZONE] = entry->zone;
 	*(__be32 *)(data + OPTION_GENERATION) = bpf_htonl(entry->generation);
-	*(__be64 *)(data + OPTION_TAG) = entry->tag;
+	data[OPTION_STREAM] = seal->stream;
+	*(__be64 *)(data + OPTION_COUNTER) = seal->counter;
+	*(__be64 *)(data + OPTION_TAG) = bpf_cpu_to_be64(seal->tag);
 }
 
 static __always_inline void write_over_ipv4(__u8 *outer, const struct sp_forward_peer *peer, __u32 inner_length,
-					    __u32 flow_hash, const struct sp_forward *entry)
+					    __u32 flow_hash, const struct sp_forward *entry, const struct seal *seal)
 {
 	__u16 total = SP_FORWARD_HEADERS - 20 - ETH_HLEN + inner_length;
 
 	__builtin_memcpy(outer, peer->headers, SP_FORWARD_HEADERS - 20);
 	*(__be16 *)(outer + IPV4_LENGTH) = bpf_htons(total);
 	*(__u16 *)(outer + IPV4_CHECKSUM) = ipv4_checksum((__u16 *)(outer + ETH_HLEN));
-	write_udp(outer + UDP_IN_IPV4, total - 20, flow_hash, entry);
+	write_udp(outer + UDP_IN_IPV4, total - 20, flow_hash, entry, seal);
 }
 
 static __always_inline void write_over_ipv6(__u8 *outer, const struct sp_forward_peer *peer, __u32 inner_length,
-					    __u32 flow_hash, const struct sp_forward *entry)
+					    __u32 flow_hash, const struct sp_forward *entry, const struct seal *seal)
 {
 	__u16 length = SP_FORWARD_HEADERS - 40 - ETH_HLEN + inner_length;
 
 	__builtin_memcpy(outer, peer->headers, SP_FORWARD_HEADERS);
 	*(__be16 *)(outer + IPV6_LENGTH) = bpf_htons(length);
-	write_udp(outer + UDP_IN_IPV6, length, flow_hash, entry);
+	write_udp(outer + UDP_IN_IPV6, length, flow_hash, entry, seal);
 }
 
 /* Makes room and writes the outer headers; says how many bytes, 0 = nothing was changed. */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct sp_forward_peer *peer, __u32 inner_length,
 				       __u32 flow_hash, const struct sp_forward *entry)
 {
+	struct seal seal;
 	int is_ipv6 = *(const volatile __u16 *)&peer->outer_length == SP_FORWARD_HEADERS;
 	int length = is_ipv6 ? SP_FORWARD_HEADERS : SP_FORWARD_HEADERS - 20;
 	__u8 *outer;
 
-	if (bpf_xdp_adjust_head(ctx, -length))
+	if (!make_seal(&seal, entry, peer->key_half) || bpf_xdp_adjust_head(ctx, -length))
 		return 0;
 	outer = bytes_at(ctx, 0, SP_FORWARD_HEADERS);
 	if (!outer) {
@@ -168,9 +232,9 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct sp_forwa
 		return 0;
 	}
 	if (is_ipv6)
-		write_over_ipv6(outer, peer, inner_length, flow_hash, entry);
+		write_over_ipv6(outer, peer, inner_length, flow_hash, entry, &seal);
 	else
-		write_over_ipv4(outer, peer, inner_length, flow_hash, entry);
+		write_over_ipv4(outer, peer, inner_length, flow_hash, entry, &seal);
 	return length;
 }
 

@@ -18,11 +18,13 @@ const NDO_XMIT: u64 = 4;
 /// What stands in front of every packet to one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForwardPeer {
-    /// Outer headers, 82 bytes over IPv4 or 102 over IPv6, in which the lengths, the IPv4 checksum, the UDP
-    /// source port, zone, generation and tag are zeros.
+    /// Outer headers, 90 bytes over IPv4 or 110 over IPv6, in which the lengths, the IPv4 checksum, the UDP
+    /// source port, zone, generation, stream, counter and tag are zeros.
     pub headers: Vec<u8>,
     /// Bytes of the largest frame that still fits the cluster link behind them.
     pub largest: u16,
+    /// The half of the tags' keys that all flows to this peer have in common.
+    pub key_half: u64,
 }
 
 impl Steering {
@@ -49,13 +51,14 @@ impl Steering {
         if peers.len() > MAX_PEERS {
             return Err(SteeringError::TooMany { what: "peers", wanted: peers.len(), limit: MAX_PEERS });
         }
-        let unreachable = forward_peer_value(0, &[], 0);
+        let unreachable = forward_peer_value(0, &[], 0, 0);
         for index in 0..peers.len().max(self.forward_peers) {
             let peer = peers.get(index).and_then(Option::as_ref);
             let fits =
                 peer.filter(|peer| [FORWARD_HEADERS, FORWARD_HEADERS - 20].contains(&peer.headers.len()));
-            let value =
-                fits.map_or(unreachable, |peer| forward_peer_value(epoch, &peer.headers, peer.largest));
+            let value = fits.map_or(unreachable, |peer| {
+                forward_peer_value(epoch, &peer.headers, peer.largest, peer.key_half)
+            });
             self.skeleton
                 .maps
                 .forward_peers

@@ -19,12 +19,15 @@
 #define SP_FORWARD_WAYS 2    /* entries of a bucket: 128 bytes, which the processor fetches together */
 #define SP_FORWARD_HINTS 2   /* elements in front of the hints: the gate, and one to keep pairs aligned */
 #define SP_FORWARD_FIRST 4098 /* elements in front of the first bucket: those and the hints, eight buckets in one */
-#define SP_FORWARD_HEADERS 102 /* bytes of outer headers, the larger (IPv6) case */
+#define SP_FORWARD_HEADERS 110 /* bytes of outer headers, the larger (IPv6) case */
 #define SP_MAX_EXTENSIONS 8  /* IPv6 extension headers walked; the data plane has the same number */
 
 #define SP_TUNNEL_PORT 6081        /* Geneve, RFC 8926 section 3.3 */
 #define SP_ETHERTYPE_HELLO 0x88b5  /* IEEE 802 local experimental: a tunnel packet without a user's packet */
 #define SP_NO_VLAN 0xffff
+
+#define SP_FORWARDER_STREAM 128    /* the program numbers its packets in stream 128 + processor */
+#define SP_FORWARDER_STREAMS 128   /* on other processors it forwards nothing */
 
 /* Directly in front of the frame, native byte order. Offsets count from the Ethernet header (of the
  * inner frame in a tunnel packet). */
@@ -104,7 +107,7 @@ struct sp_forward {
 	__u8 zone;
 	__u8 port;       /* index of the interface its packets arrive on */
 	__u8 writes;     /* counts what was written here: the same number, the same entry */
-	__be64 tag;
+	__u64 secret;    /* half of the key of its packets' tags */
 	__u16 source_port; /* of the flow, native byte order; 0 = none */
 	__u16 destination_port;
 	__u32 proto_vlans; /* as the flow hash takes it */
@@ -116,12 +119,14 @@ _Static_assert(sizeof(struct sp_forward) == 64, "one cache line; mirrored in dat
 /* Element of the map `forward_peers`: what stands in front of every packet to one peer. */
 struct sp_forward_peer {
 	__u32 epoch;         /* of the view the headers are of; 0 = the peer cannot be reached */
-	__u16 outer_length;  /* 82 over IPv4, 102 over IPv6 */
+	__u16 outer_length;  /* 90 over IPv4, 110 over IPv6 */
 	__u16 largest;       /* bytes of the largest inner frame the cluster link carries */
-	__u8 headers[SP_FORWARD_HEADERS]; /* length, checksum, UDP source port, zone, generation and tag are 0 */
+	__u64 key_half;      /* the half of the tags' keys that all flows have in common */
+	__u8 headers[SP_FORWARD_HEADERS]; /* length, checksum, UDP source port, zone, generation and what makes the
+					   * packet one of its own (stream, counter, tag) are 0 */
 	__u8 zero[2];
 };
-_Static_assert(sizeof(struct sp_forward_peer) == 112, "mirrored in layout.rs");
+_Static_assert(sizeof(struct sp_forward_peer) == 128, "mirrored in layout.rs");
 
 /* Every frame ends in exactly one of these; each is a per-CPU counter. Names and order as in layout.rs. */
 enum sp_outcome {

@@ -46,7 +46,7 @@ pub(crate) const NO_FORWARDS: u32 = 2;
 pub(crate) const FORWARD_SIZE: usize = 64;
 
 /// Bytes of outer headers `struct sp_forward_peer` has room for.
-pub const FORWARD_HEADERS: usize = 102;
+pub const FORWARD_HEADERS: usize = 110;
 
 /// Every outcome a frame can have, in counter order; `enum sp_outcome` in lower case.
 pub const OUTCOMES: [&str; 18] = [
@@ -111,12 +111,13 @@ pub(crate) fn pass_key(proto: u8, port: u16) -> [u8; 4] {
 }
 
 /// Value of the map `forward_peers`; all zeros for a peer that cannot be reached.
-pub(crate) fn forward_peer_value(epoch: u32, headers: &[u8], largest: u16) -> [u8; 112] {
-    let mut value = [0; 112];
+pub(crate) fn forward_peer_value(epoch: u32, headers: &[u8], largest: u16, key_half: u64) -> [u8; 128] {
+    let mut value = [0; 128];
     value[..4].copy_from_slice(&epoch.to_ne_bytes());
     value[4..6].copy_from_slice(&(headers.len() as u16).to_ne_bytes());
     value[6..8].copy_from_slice(&largest.to_ne_bytes());
-    value[8..8 + headers.len()].copy_from_slice(headers);
+    value[8..16].copy_from_slice(&key_half.to_ne_bytes());
+    value[16..16 + headers.len()].copy_from_slice(headers);
     value
 }
 
@@ -127,13 +128,14 @@ const _: () = {
     assert!(offset_of!(types::sp_forward, zone) == 13);
     assert!(offset_of!(types::sp_forward, port) == 14);
     assert!(offset_of!(types::sp_forward, writes) == 15);
-    assert!(offset_of!(types::sp_forward, tag) == 16);
+    assert!(offset_of!(types::sp_forward, secret) == 16);
     assert!(offset_of!(types::sp_forward, source_port) == 24);
     assert!(offset_of!(types::sp_forward, proto_vlans) == 28);
     assert!(offset_of!(types::sp_forward, source) == 32);
-    assert!(size_of::<types::sp_forward_peer>() == 112);
+    assert!(size_of::<types::sp_forward_peer>() == 128);
     assert!(offset_of!(types::sp_forward_peer, largest) == 6);
-    assert!(offset_of!(types::sp_forward_peer, headers) == 8);
+    assert!(offset_of!(types::sp_forward_peer, key_half) == 8);
+    assert!(offset_of!(types::sp_forward_peer, headers) == 16);
     assert!(size_of::<types::sp_layout>() == METADATA_SIZE);
     assert!(offset_of!(types::sp_layout, flow_hash) == 0);
     assert!(offset_of!(types::sp_layout, inner_off) == 4);

@@ -72,6 +72,13 @@ struct {
 } forward_peers SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SP_MAX_PEERS);
+	__type(key, __u32); /* position among the node's peers */
+	__type(value, __u64); /* packets sent to that peer */
+} forward_counters SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__uint(max_entries, 1);
 	__type(key, __u32); /* 0 */

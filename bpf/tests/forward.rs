@@ -12,15 +12,18 @@ use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId, key_bytes, proto};
 use samepath_dataplane::forwards::{self, SharedWords};
+use samepath_dataplane::keyring::{Keyring, OpenKey, PeerKey};
 use samepath_dataplane::limits::{FORWARD_AFTER, MAX_PORTS};
 use samepath_dataplane::mailbox::{Mailbox, ToWorker};
 use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Routes, RoutesBuilder};
 use samepath_dataplane::session::State;
 use samepath_dataplane::settings::{Settings, TcpPickup};
+use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
+use samepath_dataplane::wire::packet::Packet;
 use samepath_dataplane::wire::record::{Record, TcpReplica};
-use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
+use samepath_dataplane::wire::tunnel::{self, FORWARDER_STREAM, Seal, TunnelEnds, TunnelKey};
 use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
 use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
 
@@ -47,6 +50,8 @@ struct Rig {
     mailbox: Mailbox,
     view: View,
     settings: Settings,
+    /// What the peers open this node's packets with.
+    receiver: Keyring,
     _socket: std::os::fd::OwnedFd,
 }
 
@@ -61,7 +66,7 @@ fn peer(node: NodeId, ipv6: bool, last: u8) -> Peer {
         source: address(ipv6, 1),
         destination: address(ipv6, last),
     };
-    Peer { node, address: address(ipv6, last), ends: Some(ends), heard: true }
+    Peer { node, address: address(ipv6, last), ends: Some(ends), key: Some(peer_key()), heard: true }
 }
 
 fn view(epoch: u32, ipv6: bool, live: &[NodeId]) -> View {
@@ -83,7 +88,6 @@ fn settings() -> Settings {
         tcp_loose_window: false,
         timeouts: Default::default(),
         former_directors_ms: 10_000,
-        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -130,7 +134,10 @@ impl Rig {
             now: NowMs(1_000),
         });
         let worker = worker.with_forwards(SharedWords::new(steering.forwards()));
-        let mut rig = Self { steering, worker, wire, mailbox, view, settings: settings(), _socket: socket };
+        let mut receiver = Keyring::default();
+        receiver.take(OpenKey::new(ME, peer_key()));
+        let mut rig =
+            Self { steering, worker, wire, mailbox, view, settings: settings(), receiver, _socket: socket };
         rig.open();
         rig.turn();
         rig
@@ -140,7 +147,8 @@ impl Rig {
     fn open(&mut self) {
         let forward_peer = |peer: &Peer| {
             let headers = forwards::headers_to(peer, &self.view, self.settings.cluster)?;
-            Some(ForwardPeer { largest: (LINK_MTU + 14) as u16 - headers.len() as u16, headers })
+            let largest = (LINK_MTU + 14) as u16 - headers.len() as u16;
+            Some(ForwardPeer { largest, key_half: peer_key().key.forwarder_half(), headers })
         };
         let peers: Vec<_> = self.view.peers.iter().map(forward_peer).collect();
         self.steering.open_forwarder(self.view.epoch, &peers).unwrap();
@@ -183,9 +191,26 @@ impl Rig {
         let bytes_before = self.steering.redirected_bytes().unwrap();
         let run = self.steering.test_run(frame, 1).unwrap();
         assert_eq!((run.outcome, run.action), ("redirected", Action::Redirect), "{case}");
-        assert_eq!(run.frame, expected, "{case}");
+        assert_eq!(unsealed(&run.frame), unsealed(&expected), "{case}");
+        let by = [self.opened(case, frame, &expected), self.opened(case, frame, &run.frame)];
+        assert!(by[0] == 0 && by[1] >= FORWARDER_STREAM, "{case}: streams {by:?}");
         let bytes = self.steering.redirected_bytes().unwrap() - bytes_before;
         assert_eq!(bytes, expected.len() as u64, "{case}");
+    }
+
+    /// The receiver takes the packet, and takes it once; its stream.
+    #[track_caller]
+    fn opened(&mut self, case: &str, inner: &[u8], tunnelled: &[u8]) -> u8 {
+        let inner_off = tunnelled.len() - inner.len();
+        let packet = Packet::parse(inner, DATA, &FlowHasher::new(SEED)).unwrap();
+        let received = tunnel::parse(tunnelled, inner_off).unwrap();
+        let mut open = || {
+            let right = |key: &TunnelKey| received.verify(key, &packet.key, packet.direction);
+            self.receiver.open(ME, &received.seal, right)
+        };
+        assert_eq!(open(), Ok(()), "{case}");
+        assert_eq!(open(), Err(DropReason::TunnelReplay), "{case}");
+        received.seal.stream
     }
 
     #[track_caller]
@@ -196,8 +221,23 @@ impl Rig {
     }
 }
 
+fn overhead_of(frame: &[u8]) -> usize {
+    if frame[12..14] == [0x86, 0xdd] { 110 } else { 90 }
+}
+
+/// Without stream, counter and tag.
+fn unsealed(frame: &[u8]) -> Vec<u8> {
+    let (mut frame, inner_off) = (frame.to_vec(), overhead_of(frame));
+    frame[inner_off - 17..inner_off].fill(0);
+    frame
+}
+
+fn peer_key() -> PeerKey {
+    PeerKey { id: 1, key: TunnelKey::new([9; 16]) }
+}
+
 fn is_hello(frame: &[u8]) -> bool {
-    let overhead = if frame[12..14] == [0x86, 0xdd] { 102 } else { 82 };
+    let overhead = overhead_of(frame);
     frame[overhead + 12..] == tunnel::HELLO_ETHERTYPE.to_be_bytes()
 }
 
@@ -305,7 +345,7 @@ fn what_is_no_plain_redirect_goes_to_the_worker() {
         let fragment = |word| frame4(&ipv4_between([198, 51, 100, 7], [203, 0, 113, 9], 17, word, &UDP));
         let quote = &ipv4(6, &ack())[..28];
         let error = frame4(&ipv4(1, &[&[3, 4, 0, 0, 0, 0, 0, 0][..], quote].concat()));
-        let fits = 1700 + 14 - 82;
+        let fits = 1700 + 14 - 90;
         let large = |length: usize| frame4(&ipv4(6, &[&ack()[..], &vec![0; length - 54]].concat()));
         rig.goes_by_xdp("as large as the cluster link carries", &large(fits));
         let cases = [
@@ -445,13 +485,25 @@ fn becoming_owner_withdraws_before_the_first_packet_is_processed() {
         };
         let (key, direction) = (tcp4().key, tcp4().origin);
         assert_eq!(direction, Direction::LoToHi);
-        let mut granted = vec![0; 82];
-        let tunnel_key = &rig.settings.tunnel_key;
-        tunnel::emit(&mut granted, frame.len(), &ends, CLUSTER, &option, tunnel_key, &key, direction, 1);
+        let mut granted = vec![0; 90];
+        rig.tell(ToWorker::TakeKey(OpenKey::new(OTHER, peer_key())));
+        let (seal, tunnel_key) = (Seal { key: 1, stream: 0, counter: 1 }, peer_key().key);
+        tunnel::emit(
+            &mut granted,
+            frame.len(),
+            &ends,
+            CLUSTER,
+            &option,
+            &seal,
+            &tunnel_key,
+            &key,
+            direction,
+            1,
+        );
         granted.extend(&frame);
         let hasher = FlowHasher::new(SEED);
         let layout =
-            samepath_dataplane::wire::layout::Layout::parse_inner(&frame, 82, LINK, &hasher).unwrap();
+            samepath_dataplane::wire::layout::Layout::parse_inner(&frame, 90, LINK, &hasher).unwrap();
         rig.wire.arrive_with(&granted, &layout);
         assert!(rig.turn().is_empty(), "it is the Owner and redirects no more");
         rig.goes_to_the_worker("owned here", &frame);

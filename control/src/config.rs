@@ -162,6 +162,8 @@ pub struct Config {
     pub quorum: usize,
     /// How often peers are told that this node lives, ms.
     pub hello_interval_ms: u64,
+    /// How long peers use a key for the tunnel, s.
+    pub tunnel_rekey_s: u64,
     /// How long a starting node waits for its peers' sessions before it serves without them, ms.
     pub join_grace_ms: u64,
     /// The operator socket.

@@ -18,6 +18,7 @@ mod membership;
 mod policy;
 mod rings;
 mod start;
+mod tunnel_keys;
 mod walks;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::stall::{Pulse, StallGuard};
+use crate::tunnel_keys::TunnelKeys;
 use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
@@ -76,6 +78,7 @@ struct Node {
     events: mpsc::Receiver<PeerEvent>,
     requests: mpsc::Receiver<OperatorRequest>,
     membership: Membership,
+    tunnel_keys: TunnelKeys,
     etcd: Option<Etcd>,
     stall: StallGuard,
     /// Of each worker: whether it had a chance to hear anybody.

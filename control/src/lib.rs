@@ -14,5 +14,6 @@ pub mod policy;
 pub mod replicate;
 pub mod routes;
 pub mod stall;
+pub mod tunnel_keys;
 pub mod watchdog;
 pub mod workers;

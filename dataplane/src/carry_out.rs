@@ -12,7 +12,7 @@ use crate::session::table::Slot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::layout::Layout;
 use crate::wire::packet::L4;
-use crate::wire::tunnel::{self, TunnelKind, TunnelOption};
+use crate::wire::tunnel::{TaggedFlow, TunnelKind, TunnelOption};
 use crate::wire::{addresses, rewrite};
 use crate::worker::{Job, Work, Worker};
 use crate::xsk::Io;
@@ -130,29 +130,23 @@ impl<I: Io> Worker<I> {
         if crossings >= HOP_BUDGET {
             return self.drop_frame(job.frame, DropReason::HopBudget);
         }
-        let Some(ends) = self.snapshots.view.peer(carry.to).and_then(|peer| peer.ends) else {
-            return self.drop_frame(job.frame, DropReason::PeerUnresolved);
+        let outer = match self.outward.to(carry.to) {
+            Ok(towards) => towards.length(),
+            Err(reason) => return self.drop_frame(job.frame, reason),
         };
-        let outer = tunnel::overhead(&ends.destination);
         if !self.make_room(&mut job, outer) {
             return self.drop_frame(job.frame, DropReason::ClusterLinkMtu);
         }
         let option = self.option(&job, carry, crossings + 1);
-        let settings = &self.snapshots.settings;
-        let (flow, direction) = job.wire_flow;
+        let flow = TaggedFlow::new(&job.wire_flow.0, job.wire_flow.1);
         let bytes = self.io.bytes_mut(&mut job.frame);
         let inner_length = bytes.len() - outer;
-        tunnel::emit(
-            &mut bytes[..outer],
-            inner_length,
-            &ends,
-            settings.cluster,
-            &option,
-            &settings.tunnel_key,
-            &flow,
-            direction,
-            job.packet.layout.flow_hash,
-        );
+        match self.outward.to(carry.to) {
+            Ok(towards) => {
+                towards.write(&mut bytes[..outer], inner_length, &option, &flow, job.packet.layout.flow_hash);
+            }
+            Err(reason) => return self.drop_frame(job.frame, reason),
+        }
         self.count_tunnelled(carry.kind);
         self.send(self.ports.cluster_link, job.frame);
     }

@@ -161,6 +161,8 @@ counters! {
     frames_hand,
     /// Frames now in fill, receive, transmit and completion rings this worker serves.
     frames_kernel,
+    /// Keys of peers' tunnel packets taken into use.
+    tunnel_keys,
     /// Epoch of the view this worker uses now.
     view_epoch,
     /// Turns of the loop.
@@ -184,6 +186,7 @@ impl Counters {
             heard.weight.set(u64::from(told.weight));
             heard.epoch.set(u64::from(told.epoch));
             heard.hears_me.set(u64::from(told.hears_me));
+            heard.key.set(u64::from(told.key));
             heard.at_ms.set(now_ms);
         }
     }
@@ -195,6 +198,7 @@ impl Counters {
             weight: heard.weight.get() as u8,
             hears_me: heard.hears_me.get() != 0,
             epoch: heard.epoch.get() as u32,
+            key: heard.key.get() as u8,
         };
         Some((heard.at_ms.get(), told))
     }
@@ -209,6 +213,8 @@ pub struct Told {
     pub hears_me: bool,
     /// Epoch of its view.
     pub epoch: u32,
+    /// Number of the key it was said under.
+    pub key: u8,
 }
 
 /// The last Hello of one peer.
@@ -218,5 +224,6 @@ pub struct Heard {
     weight: Counter,
     hears_me: Counter,
     epoch: Counter,
+    key: Counter,
     at_ms: Counter,
 }

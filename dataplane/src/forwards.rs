@@ -10,10 +10,10 @@
 //! +---------------+---------------+---------------+---+---+---+---+
 //! | epoch         | flow hash     | generation    |pee|zon|por|wri|   word 0, word 1
 //! +---------------+---------------+-------+-------+---+---+---+---+
-//! | tag (big endian)              | sport | dport | proto, VLANs  |   words 2 and 3
+//! | half of the tags' key         | sport | dport | proto, VLANs  |   words 2 and 3
 //! +-------------------------------+-------+-------+---------------+
 //! | source address                | destination address           |   words 4 to 7
-//! +-------------------------------+-------------------------------+   native byte order but for tag and addresses
+//! +-------------------------------+-------------------------------+   native byte order but for addresses
 //! ```
 //!
 //! The C twin is `struct sp_forward` in `bpf/src/layout.h`. An entry speaks of one direction of a flow on one
@@ -28,9 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 
 use crate::cluster::view::{Peer, View};
 use crate::flow::{Direction, FlowKey, Generation, NodeId, key_bytes};
+use crate::keyring::PeerKey;
 use crate::limits::FORWARD_BUCKETS;
 use crate::wire::flow_hash::{FlowHasher, core_of};
-use crate::wire::tunnel::{self, TunnelKey, TunnelKind, TunnelOption};
+use crate::wire::tunnel::{self, Seal, TunnelKind, TunnelOption};
 
 /// Memory shared with the XDP program: [`WORDS`] words, all zeros at first.
 #[derive(Clone)]
@@ -91,8 +92,8 @@ pub struct Forward {
     pub key: FlowKey,
     /// The direction.
     pub direction: Direction,
-    /// Tag of the tunnel option.
-    pub tag: u64,
+    /// Half of the key of its packets' tags ([`tunnel::forwarder_secret`]).
+    pub secret: u64,
 }
 
 /// The option of a Redirect of a packet that arrived here.
@@ -110,13 +111,14 @@ pub fn redirect_option(view: &View, owner: NodeId, generation: Generation, zone:
 }
 
 /// Outer headers of every Redirect to `peer` in this view, zeros where packets differ; `None` while the peer's
-/// link address is not known.
+/// link address is not known, or it has given no key.
 pub fn headers_to(peer: &Peer, view: &View, cluster: u32) -> Option<Vec<u8>> {
     let ends = peer.ends?;
     let mut headers = vec![0; tunnel::overhead(&ends.destination)];
     let option = redirect_option(view, peer.node, Generation(0), 0);
-    let (key, flow) = (TunnelKey::new([0; 16]), FlowKey::default());
-    tunnel::emit(&mut headers, 0, &ends, cluster, &option, &key, &flow, Direction::LoToHi, 0);
+    let PeerKey { id, key } = peer.key.as_ref()?;
+    let (seal, flow) = (Seal { key: *id, stream: 0, counter: 0 }, FlowKey::default());
+    tunnel::emit(&mut headers, 0, &ends, cluster, &option, &seal, key, &flow, Direction::LoToHi, 0);
     tunnel::clear_per_packet(&mut headers);
     Some(headers)
 }
@@ -328,7 +330,7 @@ impl Forward {
         bytes[4..8].copy_from_slice(&flow_hash.to_ne_bytes());
         bytes[8..12].copy_from_slice(&self.generation.0.to_ne_bytes());
         bytes[12..15].copy_from_slice(&[self.peer, self.zone, self.port]);
-        bytes[16..24].copy_from_slice(&self.tag.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.secret.to_ne_bytes());
         bytes[24..26].copy_from_slice(&source.1.to_ne_bytes());
         bytes[26..28].copy_from_slice(&destination.1.to_ne_bytes());
         bytes[28..32].copy_from_slice(&self.key.proto_vlans.to_ne_bytes());

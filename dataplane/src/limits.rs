@@ -60,6 +60,12 @@ pub const CLAIM_CHECK_MS: u64 = 30_000;
 /// for a moment has lost its flows; later: a second death or a node that joins meets flows nobody owns.
 pub const ADOPT_AFTER_MS: u64 = 10_000;
 
+/// Numbers of one stream that a receiver remembers to have seen or not; a multiple of 64. Packets of one stream overtake
+/// each other when they wait in rings of different queues and in the hand-off ring: 2,048 and 4,096 packets
+/// long. Lower: honest packets that waited long are dropped; higher: more memory, now a page for each
+/// stream, key and worker.
+pub const REPLAY_WINDOW: usize = 32_768;
+
 /// How long a session that nobody owns waits for its Director before the first node that has it owns it, ms.
 /// Lower: Directors that learn of it later than others find it owned; higher: a flow whose Director knows nothing of
 /// it stands still for longer.

@@ -6,6 +6,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::cluster::view::View;
 use crate::flow::{FlowKey, Generation, NodeId};
+use crate::keyring::OpenKey;
 use crate::limits;
 use crate::policy::{InForce, Judgement, Question};
 use crate::route::Routes;
@@ -24,6 +25,15 @@ pub enum ToWorker {
     Settings(Arc<Settings>),
     /// Use this policy from the next burst on.
     Policy(Arc<InForce>),
+    /// Open tunnel packets of a peer with this key too.
+    TakeKey(Box<OpenKey>),
+    /// Open nothing with this key any longer.
+    ForgetKey {
+        /// The peer that had it.
+        peer: NodeId,
+        /// Its number.
+        id: u8,
+    },
     /// A peer's record: apply it if it is newer. `mark` is the present bulk-sync mark of that peer.
     Apply {
         /// What the peer sent.
@@ -158,6 +168,7 @@ pub enum Retired {
     Routes(Arc<Routes>),
     Settings(Arc<Settings>),
     Policy(Arc<InForce>),
+    Key(Box<OpenKey>),
 }
 
 /// The two rings between control and one worker.

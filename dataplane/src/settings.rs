@@ -2,7 +2,6 @@
 
 use crate::flow::NodeId;
 use crate::session::timeouts::Timeouts;
-use crate::wire::tunnel::TunnelKey;
 
 /// What a TCP packet without SYN may do when nobody knows its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +30,4 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How long after Director duty has moved the former Director is asked about flows the new one does not know, ms.
     pub former_directors_ms: u64,
-    /// Key of the tunnel tag.
-    pub tunnel_key: TunnelKey,
 }

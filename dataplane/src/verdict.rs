@@ -116,7 +116,13 @@ reasons! {
     TunnelUnknown = "tunnel_unknown", ShouldBeZero;
     /// Tunnel option cut short, or Geneve header that contradicts itself.
     TunnelMalformed = "tunnel_malformed", ShouldBeZero;
-    /// Tunnel tag does not match: the sender does not hold the cluster's key.
+    /// This node has no key yet for the peer a packet must go to.
+    PeerKeyless = "peer_keyless", ShouldBeZero;
+    /// Tunnel packet under a key that this node has not given its sender: of before a restart, or forged.
+    TunnelKey = "tunnel_key", ShouldBeZero;
+    /// Tunnel packet that was received before, or so late that this is not known.
+    TunnelReplay = "tunnel_replay", ShouldBeZero;
+    /// Tunnel tag does not match: the sender does not hold the key, or the packet was changed on its way.
     TunnelTag = "tunnel_tag", ShouldBeZero;
     /// Tunnel packet with another cluster's id in the VNI.
     TunnelCluster = "tunnel_cluster", ShouldBeZero;

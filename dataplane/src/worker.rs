@@ -17,6 +17,7 @@ mod hello;
 mod housekeeping;
 mod idle;
 mod meter;
+mod outward;
 mod ownership;
 mod reject;
 mod replica;
@@ -30,6 +31,7 @@ use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Decision, Surroundings, decide};
 use crate::flow::{Direction, FlowKey};
+use crate::keyring::Keyring;
 use crate::limits::{LOGS_PER_S, MAX_NODES, MAX_PORTS, REJECTS_PER_S, TIMERS_PER_TURN};
 use crate::mailbox::Mailbox;
 use crate::policy::InForce;
@@ -42,6 +44,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow_hash::{FlowHasher, core_of};
 use crate::wire::layout::Layout;
 use crate::wire::packet::Packet;
+use crate::wire::tunnel::TunnelKey;
 use crate::wire::{addresses, tunnel};
 use crate::xsk::Io;
 
@@ -54,6 +57,7 @@ pub use handoff::{Handoff, Work};
 use held::Held;
 use idle::Rest;
 use meter::Meter;
+pub(crate) use outward::Outward;
 use shard::Shard;
 use walks::Walks;
 
@@ -108,6 +112,10 @@ pub struct Worker<I: Io> {
     /// Answers to rejected packets, and events for the log, that may be sent now.
     rejects: Allowance,
     logs: Allowance,
+    /// Keys of what comes through the tunnel.
+    keyring: Keyring,
+    /// Headers and keys of what goes into it.
+    pub(crate) outward: Outward,
     /// The view before the present one.
     former: Option<FormerView>,
     pub(crate) shard: Shard,
@@ -173,6 +181,8 @@ impl<I: Io> Worker<I> {
             paths: 1,
             rejects: Allowance::new(REJECTS_PER_S, parts.now),
             logs: Allowance::new(LOGS_PER_S, parts.now),
+            keyring: Keyring::default(),
+            outward: Outward::new(parts.index),
             former: None,
             shard: Shard::new(parts.sessions_max, parts.tuning.floods.half_open_percent, parts.now),
             trains: Trains::default(),
@@ -194,7 +204,7 @@ impl<I: Io> Worker<I> {
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
             fast: FastPath::new(parts.tuning.batch * MAX_PORTS),
         };
-        worker.renew_outers();
+        worker.renew_outward();
         worker
     }
 
@@ -223,14 +233,15 @@ impl<I: Io> Worker<I> {
     }
 
     /// Parses a frame and works on it if this core owns its flow; otherwise its owner gets it. `counted`:
-    /// another core received it and gave it to this one, which owns its flow.
-    fn admit(&mut self, frame: I::Frame, counted: bool, now: NowMs) {
+    /// another core received it and gave it to this one, which owns its flow. `opened`: it came through the
+    /// tunnel and [`Keyring::open`] has said that it may.
+    fn admit(&mut self, frame: I::Frame, counted: bool, opened: bool, now: NowMs) {
         let (metadata, bytes) = self.io.view(&frame);
         let layout = Layout::from_metadata(metadata);
+        if layout.is_hello() {
+            return self.take_hello(frame, &layout, now);
+        }
         if !counted {
-            if layout.is_hello() {
-                return self.take_hello(frame, &layout, now);
-            }
             self.counters.rx.add(1);
             self.counters.rx_bytes.add(bytes.len() as u64);
             let core = core_of(layout.flow_hash, self.handoff.workers());
@@ -238,7 +249,7 @@ impl<I: Io> Worker<I> {
                 return self.hand_over(core, Work::Packet(frame));
             }
         }
-        match self.read(&frame, layout) {
+        match self.read(&frame, layout, opened) {
             Ok((packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
                 self.place(Job { frame, packet, arrival, wire_flow }, now);
@@ -247,35 +258,26 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn read(&self, frame: &I::Frame, layout: Layout) -> Result<(Packet, Arrival), DropReason> {
-        let bytes = self.io.bytes(frame);
+    fn read(
+        &mut self,
+        frame: &I::Frame,
+        layout: Layout,
+        opened: bool,
+    ) -> Result<(Packet, Arrival), DropReason> {
+        let Self { io, keyring, snapshots, .. } = self;
+        let bytes = io.bytes(frame);
         let inner = bytes.get(usize::from(layout.inner_off)..).ok_or(DropReason::BadMetadata)?;
         let packet = Packet::read(inner, layout)?;
         if !layout.is_tunnel() {
             return Ok((packet, Arrival::Data));
         }
         let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
-        let settings = &self.snapshots.settings;
-        if received.cluster != settings.cluster {
-            return Err(DropReason::TunnelCluster);
+        if !opened {
+            known_sender(snapshots, bytes, &received)?;
+            let right = |key: &TunnelKey| received.verify(key, &packet.key, packet.direction);
+            keyring.open(received.option.sender, &received.seal, right)?;
         }
-        if !received.verify(&settings.tunnel_key, &packet.key, packet.direction) {
-            return Err(DropReason::TunnelTag);
-        }
-        self.known_sender(bytes, &received)?;
         Ok((packet, Arrival::Tunnel(received.option)))
-    }
-
-    /// The sender's number must belong to the address the packet came from, and it may speak for itself only.
-    fn known_sender(&self, bytes: &[u8], received: &tunnel::Received) -> Result<(), DropReason> {
-        if !received.option.is_of_its_sender() {
-            return Err(DropReason::TunnelPeer);
-        }
-        let peer = self.snapshots.view.peer(received.option.sender).ok_or(DropReason::TunnelPeer)?;
-        match addresses::tunnel_source(bytes) {
-            Some(address) if address == peer.address => Ok(()),
-            _ => Err(DropReason::TunnelPeer),
-        }
     }
 
     /// A whole packet is where it belongs. A fragment was steered by its addresses alone: the core that
@@ -299,7 +301,8 @@ impl<I: Io> Worker<I> {
     /// A fragment whose flow another core has found: `ports` are its train's, source and destination.
     fn take_fragment(&mut self, frame: I::Frame, ports: (u16, u16), now: NowMs) {
         let layout = Layout::from_metadata(self.io.view(&frame).0);
-        match self.read(&frame, layout) {
+        // The core that found the flow has opened it.
+        match self.read(&frame, layout, true) {
             Ok((mut packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
                 (packet.key, packet.direction) = packet.key_with(ports);
@@ -371,5 +374,21 @@ impl<I: Io> Worker<I> {
     pub(crate) fn drop_frame(&mut self, frame: I::Frame, reason: DropReason) {
         self.counters.dropped(reason);
         self.io.recycle(frame);
+    }
+}
+
+/// The packet must be of this cluster, the sender's number belong to the address it came from, and it may speak for
+/// itself only.
+fn known_sender(snapshots: &Snapshots, bytes: &[u8], received: &tunnel::Received) -> Result<(), DropReason> {
+    if received.cluster != snapshots.settings.cluster {
+        return Err(DropReason::TunnelCluster);
+    }
+    if !received.option.is_of_its_sender() {
+        return Err(DropReason::TunnelPeer);
+    }
+    let peer = snapshots.view.peer(received.option.sender).ok_or(DropReason::TunnelPeer)?;
+    match addresses::tunnel_source(bytes) {
+        Some(address) if address == peer.address => Ok(()),
+        _ => Err(DropReason::TunnelPeer),
     }
 }

@@ -200,6 +200,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.frames_free,
         &counters.frames_hand,
         &counters.frames_kernel,
+        &counters.tunnel_keys,
         &counters.view_epoch,
         &counters.turns,
         &counters.sleeps,

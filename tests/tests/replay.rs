@@ -22,7 +22,7 @@ const CHUNK: usize = 128;
 const SHORTEST: usize = 14;
 
 /// What the tunnel puts in front of a frame: Ethernet, IPv4, UDP, Geneve, option.
-const TUNNEL: usize = 14 + 20 + 8 + 8 + 32;
+const TUNNEL: usize = 14 + 20 + 8 + 8 + 40;
 
 /// One way into node 1.
 struct Inlet<'a> {

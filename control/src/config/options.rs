@@ -385,6 +385,12 @@ const OPERATION: &[Opt] = &[
         ),
     ),
     one(
+        "tunnel-rekey",
+        "SECONDS",
+        "How long peers use a key for the tunnel before they get another, 10 to 604800 [default: 3600]",
+        set!(tunnel_rekey_s = |text| values::number(text, "a tunnel rekey time in seconds", 10..=604_800)),
+    ),
+    one(
         "membership",
         "swim|etcd://HOST:PORT[,HOST:PORT…]",
         "Who spreads what nodes know of each other: they themselves, or an etcd as well [default: swim]",
@@ -467,6 +473,7 @@ pub fn defaults() -> Config {
         etcd: Vec::new(),
         quorum: 0,
         hello_interval_ms: 100,
+        tunnel_rekey_s: 3600,
         join_grace_ms: 3000,
         control_socket: PathBuf::new(),
         log: "info".into(),

@@ -7,6 +7,7 @@ use samepath_dataplane::limits::HALF_OPEN_BACKLOG;
 use samepath_dataplane::mailbox::{FromWorker, ToWorker};
 
 use super::Node;
+use super::tunnel_keys::random_key;
 use super::walks::Errand;
 use crate::replicate::limits::LOG_RECORDS;
 use crate::replicate::{Claim, PeerEvent, Replicator};
@@ -69,12 +70,15 @@ impl Node {
     /// Takes what a peer said.
     pub(super) fn take_event(&mut self, event: PeerEvent) -> anyhow::Result<()> {
         match event {
-            PeerEvent::Connected { peer } => {
+            PeerEvent::Connected { peer, boot_id } => {
+                let now = self.now();
+                self.tunnel_keys.handle_connected(peer, boot_id, now, random_key);
                 self.membership.evidence_mut().connected(peer);
                 tracing::info!(%peer, "control channel open");
             }
             PeerEvent::Lost { peer } => {
                 self.membership.evidence_mut().disconnected(peer);
+                self.tunnel_keys.handle_lost(peer);
                 tracing::info!(%peer, "control channel lost");
             }
             // A peer that stops takes no connections any more.
@@ -125,6 +129,7 @@ impl Node {
                     }
                 }
             }
+            PeerEvent::TunnelKey { from, key } => self.take_tunnel_key(from, key)?,
             PeerEvent::Datagram { from, bytes } => {
                 let now = self.now();
                 self.membership.handle_message(from, &bytes, now);

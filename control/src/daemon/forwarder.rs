@@ -122,10 +122,11 @@ fn obstacle(nics: &[Nic]) -> Option<String> {
     }
 }
 
-/// What stands in front of packets to a peer; `None` while its link address is not known.
+/// What stands in front of packets to a peer; `None` while its link address or a key is not known.
 fn forward_peer(peer: &Peer, view: &View, settings: &Settings, mtu: u32) -> Option<ForwardPeer> {
     const ETHERNET: u32 = 14;
     let headers = forwards::headers_to(peer, view, settings.cluster)?;
     let largest = (mtu + ETHERNET).saturating_sub(headers.len() as u32).min(u32::from(u16::MAX)) as u16;
-    Some(ForwardPeer { headers, largest })
+    let key_half = peer.key.as_ref()?.key.forwarder_half();
+    Some(ForwardPeer { headers, largest, key_half })
 }

@@ -34,7 +34,7 @@ pub(super) fn peers(
                 source: config.cluster_address,
                 destination: peer.address,
             });
-            Peer { node: peer.node, address: peer.address, ends, heard: false }
+            Peer { node: peer.node, address: peer.address, ends, key: None, heard: false }
         })
         .collect()
 }
@@ -91,6 +91,7 @@ impl Node {
         }
         self.excuse_stalls(now);
         self.hear();
+        self.watch_tunnel_keys();
         self.read_registry(now);
         self.watch_duty();
         self.renew_view()?;
@@ -114,6 +115,7 @@ impl Node {
             let heard = counters.iter().filter_map(|one| one.last_heard(peer.node)).max();
             if let Some((at, told)) = heard {
                 self.membership.handle_hello(peer.node, NowMs(at), told);
+                self.tunnel_keys.handle_heard(peer.node, told.key, self.clock.now());
             }
         }
     }
@@ -137,9 +139,10 @@ impl Node {
         }
     }
 
-    /// The peers, with what is known of whom this node hears.
+    /// The peers, with what is known of whom this node hears and what it speaks to them with.
     fn with_heard(&self, mut peers: Vec<Peer>) -> Vec<Peer> {
         for peer in &mut peers {
+            peer.key = self.tunnel_keys.held(peer.node).cloned();
             peer.heard = self.membership.evidence().peer(peer.node).is_some_and(|state| state.heard);
         }
         peers
@@ -154,7 +157,7 @@ impl Node {
         self.publish_standing()
     }
 
-    fn publish_standing(&mut self) -> anyhow::Result<()> {
+    pub(super) fn publish_standing(&mut self) -> anyhow::Result<()> {
         let Some(standing) = self.membership.poll_standing() else { return Ok(()) };
         let numbers = |nodes: &mut dyn Iterator<Item = NodeId>| nodes.map(|node| node.0).collect::<Vec<_>>();
         let before = numbers(&mut self.view.members.iter().map(|member| member.node));

@@ -90,7 +90,7 @@ fn names(nics: &[Nic], ports: &[u8]) -> String {
 
 /// A frame has room for the largest data packet with two VLAN tags and the larger tunnel header.
 fn sockets_plan(config: &Config, nics: &[Nic]) -> SocketsPlan {
-    const HEADERS: u32 = 14 + 8 + 102;
+    const HEADERS: u32 = 14 + 8 + 110;
     let largest = nics.iter().map(|nic| nic.mtu).max().unwrap_or(1500) + HEADERS;
     let frame_size = if largest + XDP_HEADROOM <= 2048 { 2048 } else { 4096 };
     let rings: u32 = nics.iter().map(|nic| nic.queues).sum();

@@ -31,6 +31,7 @@ use crate::operator::OperatorSocket;
 use crate::replicate::{NodeKeys, ReplicateConfig, Replicator};
 use crate::routes::{PortLink, RouteMirror};
 use crate::stall::{Pulse, StallGuard};
+use crate::tunnel_keys::TunnelKeys;
 use crate::workers::{Workers, WorkersPlan};
 
 /// Operator requests waiting for the loop.
@@ -56,7 +57,7 @@ impl Node {
         let Opened { workers: rings, registrations, depot, frames, huge_pages, warnings } = opened;
 
         let forwarding = Forwarding::start(config.forwarder, &mut steering, &nics, clock.now())?;
-        let settings = Arc::new(settings(&config, &keys));
+        let settings = Arc::new(settings(&config));
         let policy = InForceHere::start(&config, rings.len())?;
         let peers = membership::peers(&config, &first.routes, (nics.len() - 1) as u8);
         let me = Member { node: config.node, weight: 0 };
@@ -86,6 +87,7 @@ impl Node {
         let mut node = Self {
             started: clock.now(),
             membership: Membership::new(membership_config(&config)?),
+            tunnel_keys: TunnelKeys::new(config.tunnel_rekey_s * 1000, random_u64()? as u8),
             pulses: workers.counters().iter().map(|_| Pulse::new(clock.now().0)).collect(),
             etcd: start_etcd(&config)?,
             stall: StallGuard::start(workers.counters().to_vec(), config.peer_timeout_ms / 2, clock)?,
@@ -216,7 +218,7 @@ fn ports(config: &Config, nics: &[Nic]) -> Ports {
     }
 }
 
-fn settings(config: &Config, keys: &ClusterKeys) -> Settings {
+fn settings(config: &Config) -> Settings {
     Settings {
         node: config.node,
         cluster: config.cluster,
@@ -225,7 +227,6 @@ fn settings(config: &Config, keys: &ClusterKeys) -> Settings {
         tcp_loose_window: config.tcp_loose_window,
         timeouts: config.timeouts,
         former_directors_ms: config.former_directors_ms,
-        tunnel_key: keys.tunnel_key(),
     }
 }
 

@@ -4,7 +4,6 @@
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 
 use samepath_dataplane::cluster::director::DirectorKey;
-use samepath_dataplane::wire::tunnel::TunnelKey;
 
 use super::ClusterKeys;
 
@@ -26,11 +25,6 @@ impl ClusterKeys {
     /// Key of the Director hash.
     pub fn director_key(&self) -> DirectorKey {
         DirectorKey(derived(&self.secret, b"director hash"))
-    }
-
-    /// Key of the tunnel tag.
-    pub fn tunnel_key(&self) -> TunnelKey {
-        TunnelKey::new(derived(&self.secret, b"tunnel tag"))
     }
 
     /// See [`Fingerprint`].
@@ -65,15 +59,15 @@ mod tests {
     fn labels_and_secrets_separate_keys() {
         let a: [u8; 16] = derived(&[1; 32], b"director hash");
         assert_eq!(a, derived(&[1; 32], b"director hash"));
-        assert_ne!(a, derived(&[1; 32], b"tunnel tag"));
+        assert_ne!(a, derived(&[1; 32], b"fingerprint"));
         assert_ne!(a, derived(&[2; 32], b"director hash"));
     }
 
     /// Computed apart from this code (Python's hmac): a change would split a cluster during an upgrade.
     #[test]
     fn derivation_has_not_changed() {
-        let key: [u8; 16] = derived(&[7; 32], b"tunnel tag");
+        let key: [u8; 16] = derived(&[7; 32], b"director hash");
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "6b2e97a958a6b3daf4f83bc994969758");
+        assert_eq!(hex, "ee34cec0c12342bd2c41256448fc26ae");
     }
 }

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     const PEER: NodeId = NodeId(2);
-    const HEARS: Told = Told { weight: 1, hears_me: true, epoch: 1 };
+    const HEARS: Told = Told { weight: 1, hears_me: true, epoch: 1, key: 1 };
 
     fn judged(evidence: &mut Evidence, now: u64) -> bool {
         evidence.judge(|_| 1000, NowMs(now));

@@ -135,7 +135,7 @@ impl Cluster {
             let epoch = standing.epoch;
             out.extend(others.into_iter().map(|to| {
                 let hears_me = standing.heard.contains(&NodeId(to));
-                (to, Mail::Hello(Told { weight, hears_me, epoch }))
+                (to, Mail::Hello(Told { weight, hears_me, epoch, key: 1 }))
             }));
         }
         for (to, mail) in out {

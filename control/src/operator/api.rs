@@ -614,6 +614,8 @@ pub struct Worker {
     pub sessions: u64,
     /// Packets of its that took the fast path.
     pub fast_path: u64,
+    /// Keys of peers it has taken into use.
+    pub tunnel_keys: u64,
     /// Epoch of the view it uses.
     pub view_epoch: u64,
     /// Turns of its loop.

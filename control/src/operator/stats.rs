@@ -56,6 +56,7 @@ impl Stats {
             handoff_rx: c.handoff_rx.get(),
             sessions: c.sessions_owner.get() + c.sessions_backup.get() + c.sessions_claim.get(),
             fast_path: c.fast_path.get(),
+            tunnel_keys: c.tunnel_keys.get(),
             view_epoch: c.view_epoch.get(),
             turns: c.turns.get(),
             sleeps: c.sleeps.get(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
 use super::message::Claim;
@@ -15,6 +16,8 @@ pub enum PeerEvent {
     Connected {
         /// The peer.
         peer: NodeId,
+        /// Its process.
+        boot_id: u64,
     },
     /// They no longer do. Attempts to connect go on.
     Lost {
@@ -97,6 +100,13 @@ pub enum PeerEvent {
         mark: u16,
         /// The sessions.
         records: Vec<Record>,
+    },
+    /// The peer gives this node a key to speak to it with in the tunnel.
+    TunnelKey {
+        /// The peer.
+        from: NodeId,
+        /// The key.
+        key: PeerKey,
     },
     /// A datagram of the peer, whoever else's words it may carry.
     Datagram {

@@ -158,7 +158,7 @@ mod tests {
         let mut out = Vec::new();
         identity(2).hello(held, NowMs(1000 + 0x1234)).encode(&mut out);
         let expected: [u8; Hello::SIZE] = [
-            0, 1, 0, 2, 0, 0, 0, 7, 1, 1, 1, 0, //
+            0, 2, 0, 2, 0, 0, 0, 7, 1, 1, 1, 0, //
             0, 0, 0, 0, 0, 0, 0xf1, 0x9e, //
             0, 0, 0, 0, 0, 0, 0xb0, 0x02, //
             0, 0, 0, 0, 0, 0, 0x12, 0x34, //

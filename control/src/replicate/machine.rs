@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
 use super::event::{BulkRoom, PeerEvent, PeerStats};
@@ -245,6 +246,13 @@ impl Machine {
     pub fn hand_over(&mut self, to: NodeId, record: &Record) {
         if let Some(sender) = self.sender(to) {
             sender.hand_over(record);
+        }
+    }
+
+    /// Gives a peer a key to speak to this node with in the tunnel, if it is connected.
+    pub fn give_key(&mut self, to: NodeId, key: PeerKey) {
+        if let Some(sender) = self.sender(to) {
+            sender.give_key(key);
         }
     }
 

@@ -14,19 +14,22 @@
 //!  7 ClaimChecks  count u16 · claims
 //!  8 ClaimsDenied count u16 · claims
 //!  9 HandOver     count u16 · records
+//!  10 TunnelKey   number u8 · key 16
 //!  claim: lo 16 · hi 16 · lo port u16 · hi port u16 · protocol and VLANs u32 · generation u32
 //! ```
-//! The dialling node sends 1, 2, 3, 4, 5, 7, 8, 9; the accepting one 1 and 6.
+//! The dialling node sends 1, 2, 3, 4, 5, 7, 8, 9, 10; the accepting one 1 and 6.
 //! Frames of another version (but Hello) and unknown kinds are skipped; bytes behind a known body too.
 
 use samepath_dataplane::flow::{FlowKey, Generation};
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
+use samepath_dataplane::wire::tunnel::TunnelKey;
 
 use super::hello::Hello;
 use super::limits::{FRAME_CLAIMS, FRAME_RECORDS};
 
 /// Version of the frames; a node that speaks another one is refused at Hello.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const HELLO: u8 = 1;
 const RECORDS: u8 = 2;
@@ -37,6 +40,7 @@ const ACK: u8 = 6;
 const CLAIM_CHECKS: u8 = 7;
 const CLAIMS_DENIED: u8 = 8;
 const HAND_OVER: u8 = 9;
+const TUNNEL_KEY: u8 = 10;
 
 /// A flow and the generation of the claim spoken of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +101,8 @@ pub enum Message {
     ClaimsDenied(Vec<Claim>),
     /// The sender drains and hands these sessions to the receiver.
     HandOver(Vec<Record>),
+    /// The receiver shall speak to the sender in the tunnel with this key from now on.
+    TunnelKey(PeerKey),
     /// A frame of a kind or version this node does not know.
     Unknown(u8),
 }
@@ -152,6 +158,10 @@ impl Message {
             CLAIM_CHECKS => Self::ClaimChecks(claims(&mut body, kind)?),
             CLAIMS_DENIED => Self::ClaimsDenied(claims(&mut body, kind)?),
             HAND_OVER => Self::HandOver(records(&mut body, kind)?),
+            TUNNEL_KEY => {
+                let [id] = take(&mut body, kind)?;
+                Self::TunnelKey(PeerKey { id, key: TunnelKey::new(take(&mut body, kind)?) })
+            }
             _ => Self::Unknown(kind),
         })
     }
@@ -168,6 +178,7 @@ impl Message {
             Self::ClaimChecks(_) => CLAIM_CHECKS,
             Self::ClaimsDenied(_) => CLAIMS_DENIED,
             Self::HandOver(_) => HAND_OVER,
+            Self::TunnelKey(_) => TUNNEL_KEY,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -235,6 +246,14 @@ pub fn hand_over(records: &[Record]) -> Vec<u8> {
     frame(HAND_OVER, 2 + encoded.len(), |out| {
         out.extend_from_slice(&(records.len() as u16).to_be_bytes());
         out.extend_from_slice(&encoded);
+    })
+}
+
+/// Frame of a key.
+pub fn tunnel_key(key: &PeerKey) -> Vec<u8> {
+    frame(TUNNEL_KEY, 17, |out| {
+        out.push(key.id);
+        out.extend_from_slice(key.key.bytes());
     })
 }
 
@@ -306,16 +325,26 @@ mod tests {
         Claim { key: record(7, 1).key, generation: Generation(3) }
     }
 
+    fn key() -> PeerKey {
+        PeerKey { id: 5, key: TunnelKey::new(std::array::from_fn(|at| at as u8)) }
+    }
+
+    #[test]
+    fn tunnel_key_on_the_wire() {
+        let expected = [0, 0, 0, 19, 2, 10, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        assert_eq!(tunnel_key(&key()), expected);
+    }
+
     #[test]
     fn ack_on_the_wire() {
         let bytes = ack(Ack { sequence: 0x0102, sync: 3, pages: 4 });
-        assert_eq!(bytes, [0, 0, 0, 18, 1, 6, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 4]);
+        assert_eq!(bytes, [0, 0, 0, 18, 2, 6, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 4]);
     }
 
     #[test]
     fn bulk_begin_on_the_wire() {
-        assert_eq!(bulk_begin(5, 9), [0, 0, 0, 14, 1, 3, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9]);
-        assert_eq!(bulk_end(5), [0, 0, 0, 6, 1, 5, 0, 0, 0, 5]);
+        assert_eq!(bulk_begin(5, 9), [0, 0, 0, 14, 2, 3, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(bulk_end(5), [0, 0, 0, 6, 2, 5, 0, 0, 0, 5]);
     }
 
     #[test]
@@ -330,6 +359,7 @@ mod tests {
             (bulk_end(4), Message::BulkEnd { sync: 4 }),
             (hand_over(&[record(1, 1)]), Message::HandOver(vec![record(1, 1)])),
             (claim_checks(&[claim(), claim()]), Message::ClaimChecks(vec![claim(), claim()])),
+            (tunnel_key(&key()), Message::TunnelKey(key())),
             (claims_denied(&[claim()]), Message::ClaimsDenied(vec![claim()])),
         ] {
             let length = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -349,6 +379,7 @@ mod tests {
             bulk_begin(1, 1),
             bulk_end(4),
             claim_checks(&[claim()]),
+            tunnel_key(&key()),
             ack(Ack::default()),
         ] {
             for cut in 4..bytes.len() {

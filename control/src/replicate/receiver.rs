@@ -105,6 +105,7 @@ impl Receiver {
             Message::ClaimChecks(claims) => Ok(Some(PeerEvent::ClaimChecks { from, claims })),
             Message::ClaimsDenied(claims) => Ok(Some(PeerEvent::ClaimsDenied { from, claims })),
             Message::HandOver(records) => Ok(Some(PeerEvent::HandOver { from, mark: self.mark, records })),
+            Message::TunnelKey(key) => Ok(Some(PeerEvent::TunnelKey { from, key })),
             Message::Unknown(_) => Ok(None),
             Message::Hello(_) | Message::Ack(_) => Err(Malformed::Order(kind)),
         }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use samepath_dataplane::clock::{Clock, NowMs};
 use samepath_dataplane::flow::{FlowKey, Generation, NodeId};
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
 use super::endpoint::{self, Tls};
@@ -205,6 +206,12 @@ impl Replicator {
     /// record tells.
     pub fn hand_over(&self, to: NodeId, record: &Record) {
         self.shared.machine().hand_over(to, record);
+        self.wake(to);
+    }
+
+    /// Gives a peer a key to speak to this node with in the tunnel, if it is connected.
+    pub fn give_key(&self, to: NodeId, key: PeerKey) {
+        self.shared.machine().give_key(to, key);
         self.wake(to);
     }
 

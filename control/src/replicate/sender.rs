@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
 use super::event::{BulkRoom, PeerEvent};
@@ -39,6 +40,7 @@ pub struct Sender {
     checks: VecDeque<Claim>,
     denied: VecDeque<Claim>,
     handed_over: VecDeque<Record>,
+    key: Option<PeerKey>,
     claims_dropped: u64,
     resent: u64,
 }
@@ -100,6 +102,7 @@ impl Sender {
             checks: VecDeque::new(),
             denied: VecDeque::new(),
             handed_over: VecDeque::new(),
+            key: None,
             claims_dropped: 0,
             resent: 0,
         }
@@ -121,6 +124,7 @@ impl Sender {
         self.checks.clear();
         self.denied.clear();
         self.handed_over.clear();
+        self.key = None;
         was_live
     }
 
@@ -143,7 +147,7 @@ impl Sender {
         }
         self.phase = Phase::Live;
         self.boot_id = hello.boot_id;
-        events.push_back(PeerEvent::Connected { peer: self.peer });
+        events.push_back(PeerEvent::Connected { peer: self.peer, boot_id: hello.boot_id });
         let held = hello.held;
         let in_log = (log.first()..=log.next()).contains(&held.sequence.saturating_add(1));
         if held.boot_id == boot_id && held.whole && in_log && !self.stale {
@@ -215,6 +219,9 @@ impl Sender {
                 return Some(message::hello(&hello()));
             }
             Phase::Live => {}
+        }
+        if let Some(key) = self.key.take() {
+            return Some(message::tunnel_key(&key));
         }
         if let Some(claims) = next_claims(&mut self.checks) {
             return Some(message::claim_checks(&claims));
@@ -313,6 +320,13 @@ impl Sender {
     pub fn hand_over(&mut self, record: &Record) {
         if self.is_live() && self.handed_over.len() < HANDED_OVER {
             self.handed_over.push_back(*record);
+        }
+    }
+
+    /// A key for the peer to speak with, if it is connected; else the caller gives it when it is.
+    pub fn give_key(&mut self, key: PeerKey) {
+        if self.is_live() {
+            self.key = Some(key);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cluster::director::{Director, DirectorHash, DirectorKey};
 use crate::flow::{FlowKey, NodeId};
+use crate::keyring::PeerKey;
 use crate::wire::tunnel::TunnelEnds;
 
 /// A live member and its share of Director duty.
@@ -22,6 +23,8 @@ pub struct Peer {
     pub address: std::net::IpAddr,
     /// Outer headers towards it; `None` until its link address is known.
     pub ends: Option<TunnelEnds>,
+    /// The key it gave this node to speak with; `None` until it did.
+    pub key: Option<PeerKey>,
     /// This node hears it: Hello messages to it say so.
     pub heard: bool,
 }

@@ -10,7 +10,7 @@ const HASHER: FlowHasher = FlowHasher::new(7);
 fn forward(port: u16) -> Forward {
     let end = |address: &str, port| (key_bytes(address.parse().unwrap()), port);
     let (key, direction) = FlowKey::new(end("10.0.0.1", port), end("192.0.2.9", 80), proto::TCP, (0, 0));
-    Forward { epoch: 3, peer: 1, zone: 2, port: 0, generation: Generation(1), key, direction, tag: 77 }
+    Forward { epoch: 3, peer: 1, zone: 2, port: 0, generation: Generation(1), key, direction, secret: 77 }
 }
 
 /// Entries of the memory that are not empty.
@@ -54,7 +54,7 @@ fn an_entry_has_the_bytes_of_its_picture() {
     expected.extend(HASHER.hash(&wanted.key).to_ne_bytes());
     expected.extend(1u32.to_ne_bytes());
     expected.extend([1, 2, 0, 1]);
-    expected.extend([0, 0, 0, 0, 0, 0, 0, 77]);
+    expected.extend(77u64.to_ne_bytes());
     expected.extend(4000u16.to_ne_bytes());
     expected.extend(80u16.to_ne_bytes());
     expected.extend((6u32 << 24).to_ne_bytes());

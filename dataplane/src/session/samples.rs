@@ -9,7 +9,6 @@ use crate::session::track::Begun;
 use crate::settings::{Settings, TcpPickup};
 use crate::wire::layout::Layout;
 use crate::wire::packet::{L4, Packet};
-use crate::wire::tunnel::TunnelKey;
 
 /// Settings with the default timeouts.
 pub fn settings() -> Settings {
@@ -21,7 +20,6 @@ pub fn settings() -> Settings {
         tcp_loose_window: false,
         timeouts: Timeouts::default(),
         former_directors_ms: 10_000,
-        tunnel_key: TunnelKey::new([0; 16]),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::wire::flow_hash::FlowHasher;
 use crate::wire::layout::Layout;
 use crate::wire::packet::{L4, Packet};
 use crate::wire::record::{Record, TcpReplica};
-use crate::wire::tunnel::{self, Received, TunnelEnds, TunnelKey, TunnelKind, TunnelOption, overhead};
+use crate::wire::tunnel::{self, Received, Seal, TunnelEnds, TunnelKey, TunnelKind, TunnelOption, overhead};
 use crate::wire::{rewrite, samples};
 
 fn any_flow() -> impl Strategy<Value = (FlowKey, Direction)> {
@@ -21,6 +21,10 @@ fn any_flow() -> impl Strategy<Value = (FlowKey, Direction)> {
     ];
     (ends, any::<(u16, u16)>(), any::<u8>(), any::<(u16, u16)>())
         .prop_map(|((a, b), ports, proto, vlans)| FlowKey::new((a, ports.0), (b, ports.1), proto, vlans))
+}
+
+fn any_seal() -> impl Strategy<Value = Seal> {
+    any::<(u8, u8, u64)>().prop_map(|(key, stream, counter)| Seal { key, stream, counter })
 }
 
 fn any_option() -> impl Strategy<Value = TunnelOption> {
@@ -164,6 +168,7 @@ proptest! {
     fn tunnel_headers_come_back(
         ends in any_ends(),
         option in any_option(),
+        seal in any_seal(),
         cluster in 0..1_u32 << 24,
         key: [u8; 16],
         (flow, direction) in any_flow(),
@@ -172,10 +177,10 @@ proptest! {
         let mut outer = vec![0xee; overhead(&ends.destination)];
         let key = TunnelKey::new(key);
         tunnel::emit(
-            &mut outer, 60, &ends, cluster, &option, &key, &flow, direction, entropy,
+            &mut outer, 60, &ends, cluster, &option, &seal, &key, &flow, direction, entropy,
         );
         let received: Received = tunnel::parse(&outer, outer.len()).unwrap();
-        prop_assert_eq!(received.option, option);
+        prop_assert_eq!((received.option, received.seal), (option, seal));
         prop_assert_eq!(received.cluster, cluster);
         prop_assert!(received.verify(&key, &flow, direction));
     }
@@ -183,6 +188,7 @@ proptest! {
     #[test]
     fn tag_covers_the_whole_flow(
         option in any_option(),
+        seal in any_seal(),
         (flow, direction) in any_flow(),
         bit in 0..320_usize,
     ) {
@@ -193,9 +199,9 @@ proptest! {
             destination: [10, 0, 0, 2].into(),
         };
         let key = TunnelKey::new([9; 16]);
-        let mut outer = [0; 82];
-        tunnel::emit(&mut outer, 60, &ends, 5, &option, &key, &flow, direction, 0);
-        let received = tunnel::parse(&outer, 82).unwrap();
+        let mut outer = [0; 90];
+        tunnel::emit(&mut outer, 60, &ends, 5, &option, &seal, &key, &flow, direction, 0);
+        let received = tunnel::parse(&outer, 90).unwrap();
         let mut other = flow;
         match bit {
             0..128 => other.lo[bit / 8] ^= 1 << (bit % 8),

@@ -8,13 +8,18 @@
 //!        +-----+-----------+---------------------+-----------+-----------+
 //! second | option data, bytes 12 to 19 (8)       | ports (4) | pv (4)    |
 //!        +-----------------------+---------------+-----------+-----------+
-//! IPv4   | lower (4) | higher (4)| zeros (8)                             |
+//! IPv4   | lower (4) | higher (4)| option data, bytes 20 to 27: counter  |
 //!        +-----------+-----------+---------------------------------------+
 //! IPv6   | lower (16)                                                    |
 //!        | higher (16)                                                   |
-//!        +---------------------------------------------------------------+
+//!        | option data, bytes 20 to 27: counter  | zeros (8)             |
+//!        +---------------------------------------+-----------------------+
 //! fmt: 4 or 6, plus 128 for the direction from the higher end to the lower; pv: protocol, VLANs
 //! ```
+//!
+//! The XDP program has no AES. In its streams (128 and above) the tag is SipHash-2-4 over counter and stream
+//! under a key of the flow's own: half of it is the CBC-MAC above with stream 128 and counter 0, which a worker
+//! publishes with the flow and nobody sends; the other half belongs to the peer's key.
 //!
 //! CBC-MAC is a secure MAC for messages of which none begins another (M. Bellare, J. Kilian, P. Rogaway,
 //! 2000): the first byte tells how many blocks there are. Processors have instructions for it; SipHash-2-4,
@@ -24,23 +29,47 @@ use aes::Aes128Enc;
 use aes::cipher::consts::U16;
 use aes::cipher::{Block, BlockBackend, BlockClosure, BlockEncrypt, BlockSizeUser, KeyInit};
 
+use siphasher::sip::SipHasher24;
+
 use crate::flow::{Direction, FlowKey};
 use crate::wire::plain::Plain;
 
 /// Bytes of option data in front of the tag.
-pub(super) const COVERED: usize = 20;
+pub(super) const COVERED: usize = 28;
 
-/// The cluster's key for tunnel tags.
+/// Where the stream stands in the option data, and the counter.
+pub(super) const STREAM: usize = 19;
+pub(super) const COUNTER: usize = 20;
+
+/// Streams from this one on are the XDP program's, one for each processor.
+pub const FORWARDER_STREAM: u8 = 128;
+
+/// A key for tunnel tags, from one node to one other.
 #[derive(Clone)]
 pub struct TunnelKey {
     bytes: [u8; 16],
     cipher: Aes128Enc,
+    forwarder: u64,
 }
 
 impl TunnelKey {
-    /// From the 16 bytes that all nodes share.
+    /// From 16 random bytes.
     pub fn new(bytes: [u8; 16]) -> Self {
-        Self { bytes, cipher: Aes128Enc::new(&bytes.into()) }
+        let cipher = Aes128Enc::new(&bytes.into());
+        let mut forwarder = 0;
+        // No message of a tag begins with this byte.
+        cipher.encrypt_with_backend(Chain { blocks: [[u64::MAX, 0]], tag: &mut forwarder });
+        Self { bytes, cipher, forwarder }
+    }
+
+    /// The bytes, to tell the one peer that shall have it.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.bytes
+    }
+
+    /// The half of the XDP program's keys that is the same for all flows.
+    pub fn forwarder_half(&self) -> u64 {
+        self.forwarder
     }
 }
 
@@ -96,6 +125,33 @@ impl From<&Plain> for TaggedFlow {
 /// The tag over VNI, the option data in front of it and the inner flow.
 #[inline]
 pub(super) fn tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &TaggedFlow) -> u64 {
+    if data[STREAM] >= FORWARDER_STREAM {
+        forwarder_tag(key, cluster, data, flow)
+    } else {
+        mac(key, cluster, data, flow)
+    }
+}
+
+/// The tag that the XDP program makes.
+#[cold]
+fn forwarder_tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &TaggedFlow) -> u64 {
+    let mut message = [0; 9];
+    message[..8].copy_from_slice(&data[COUNTER..]);
+    message[8] = data[STREAM];
+    let secret = flow_secret(key, cluster, data, flow);
+    SipHasher24::new_with_keys(secret, key.forwarder).hash(&message)
+}
+
+/// The half of the XDP program's key that is this flow's and this option's, whatever stream and counter say.
+pub(super) fn flow_secret(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &TaggedFlow) -> u64 {
+    let mut data = *data;
+    data[STREAM] = FORWARDER_STREAM;
+    data[COUNTER..].fill(0);
+    mac(key, cluster, &data, flow)
+}
+
+#[inline]
+fn mac(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &TaggedFlow) -> u64 {
     let format = if flow.ipv6 { 6 } else { 4 } | (flow.direction as u8) << 7;
     let [_, vni @ ..] = cluster.to_be_bytes();
     let half = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| data[at + byte]));
@@ -105,9 +161,10 @@ pub(super) fn tag(key: &TunnelKey, cluster: u32, data: &[u8; COVERED], flow: &Ta
     let mut tag = 0;
     if flow.ipv6 {
         let [a, b, c, d] = flow.ends.map(u64::from_be);
-        key.cipher.encrypt_with_backend(Chain { blocks: [first, second, [a, b], [c, d]], tag: &mut tag });
+        let blocks = [first, second, [a, b], [c, d], [half(COUNTER), 0]];
+        key.cipher.encrypt_with_backend(Chain { blocks, tag: &mut tag });
     } else {
-        let last = [flow.ends[0], 0];
+        let last = [flow.ends[0], half(COUNTER)];
         key.cipher.encrypt_with_backend(Chain { blocks: [first, second, last], tag: &mut tag });
     }
     tag

@@ -1,17 +1,17 @@
 //! The tunnel between nodes: Geneve (RFC 8926) over UDP, one option of our own, the unaltered frame.
 //!
 //! ```text
-//! | Ethernet 14 | IPv4 20 or IPv6 40 | UDP 8 | Geneve 8 | option 32 | inner Ethernet frame …
+//! | Ethernet 14 | IPv4 20 or IPv6 40 | UDP 8 | Geneve 8 | option 40 | inner Ethernet frame …
 //!
 //!  0               8               16              24             31
 //! +---+-----------+-+-+-----------+-------------------------------+
-//! | 0 | 8 words   |O|C| reserved  | protocol 0x6558               |  Geneve header
+//! | 0 | 10 words  |O|C| reserved  | protocol 0x6558               |  Geneve header
 //! +---+-----------+-+-+-----------+---------------+---------------+
 //! | VNI = cluster id                              | reserved      |
 //! +-------------------------------+---------------+-----+---------+
-//! | class 0xff53                  | type 1        | 000 | 7 words |  option header
+//! | class 0xff53                  | type 1        | 000 | 9 words |  option header
 //! +---------------+---------------+---------------+-----+---------+
-//! | version 2     | kind          | hops          | zone          |  0  option data
+//! | version 3     | kind          | hops          | zone          |  0  option data
 //! +---------------+---------------+---------------+---------------+
 //! | ingress node                  | owner node                    |  4
 //! +-------------------------------+-------------------------------+
@@ -19,9 +19,12 @@
 //! +---------------------------------------------------------------+
 //! | epoch                                                         | 12
 //! +-------------------------------+-------------------------------+
-//! | sender node                   | reserved, 0                   | 16
-//! +-------------------------------+-------------------------------+
-//! | tag                                                           | 20
+//! | sender node                   | key           | stream        | 16
+//! +-------------------------------+---------------+---------------+
+//! | counter                                                       | 20
+//! |                                                               |
+//! +---------------------------------------------------------------+
+//! | tag                                                           | 28
 //! |                                                               |
 //! +---------------------------------------------------------------+
 //! ```
@@ -37,7 +40,7 @@ use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::octets::{array, be16, be32, byte};
 use crate::wire::plain::Plain;
-use crate::wire::tag::{COVERED, tag};
+use crate::wire::tag::{COUNTER, COVERED, STREAM, flow_secret, tag};
 use crate::wire::{ipv4, ipv6};
 
 /// UDP destination port of the tunnel (IANA: geneve).
@@ -47,7 +50,7 @@ pub const PORT: u16 = 6081;
 pub const HELLO_ETHERTYPE: u16 = 0x88b5;
 
 /// Version of the option.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Geneve protocol type: an Ethernet frame follows.
 const TRANSPARENT_ETHERNET: u16 = 0x6558;
@@ -61,7 +64,7 @@ const OPTION_TYPE: u8 = 1;
 const UDP: usize = 8;
 const GENEVE: usize = 8;
 const OPTION_HEADER: usize = 4;
-const OPTION_DATA: usize = 28;
+const OPTION_DATA: usize = 36;
 const OPTION: usize = OPTION_HEADER + OPTION_DATA;
 /// Where the tag stands in the option data.
 const TAG: usize = COVERED;
@@ -102,7 +105,7 @@ impl TunnelKind {
     }
 }
 
-pub use super::tag::{TaggedFlow, TunnelKey};
+pub use super::tag::{FORWARDER_STREAM, TaggedFlow, TunnelKey};
 
 /// What the option says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +128,17 @@ pub struct TunnelOption {
     pub sender: NodeId,
 }
 
+/// What makes every packet of a sender another one: each bears a number that its stream has not had under this key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seal {
+    /// Which of the keys the receiver gave the sender.
+    pub key: u8,
+    /// Who counts: a worker by its number, or the XDP program on a processor, from [`FORWARDER_STREAM`] on.
+    pub stream: u8,
+    /// How many packets that one has sent to this receiver, this one included.
+    pub counter: u64,
+}
+
 impl TunnelOption {
     /// On its first crossing a packet comes from its ingress: no node may ask for a flow in another's name.
     pub fn is_of_its_sender(&self) -> bool {
@@ -145,7 +159,7 @@ pub struct TunnelEnds {
     pub destination: IpAddr,
 }
 
-/// Bytes the tunnel puts in front of a frame: 82 towards an IPv4 peer, 102 towards an IPv6 peer.
+/// Bytes the tunnel puts in front of a frame: 90 towards an IPv4 peer, 110 towards an IPv6 peer.
 pub fn overhead(destination: &IpAddr) -> usize {
     let ip = if destination.is_ipv4() { ipv4::HEADER } else { ipv6::HEADER };
     ethernet::HEADER + ip + UDP + GENEVE + OPTION
@@ -156,11 +170,13 @@ pub fn overhead(destination: &IpAddr) -> usize {
 pub struct Received {
     /// What the option says.
     pub option: TunnelOption,
+    /// Which packet of its sender it is.
+    pub seal: Seal,
     /// The sender's tag.
     pub tag: u64,
     /// The VNI: the sender's cluster id.
     pub cluster: u32,
-    /// Option data as it came, up to the tag, which covers its reserved bytes too.
+    /// Option data as it came, up to the tag.
     data: [u8; TAG],
 }
 
@@ -206,6 +222,12 @@ impl ReceivedPlain<'_> {
     #[inline(always)]
     pub(crate) fn option(&self) -> Option<TunnelOption> {
         read_option(self.data)
+    }
+
+    /// Which packet of its sender it is.
+    #[inline(always)]
+    pub(crate) fn seal(&self) -> Seal {
+        read_seal(self.data)
     }
 
     /// The sender's number, if our option is of our version.
@@ -256,7 +278,8 @@ pub(crate) fn parse_plain(frame: &[u8], inner_off: usize) -> Option<ReceivedPlai
 fn received(cluster: u32, data: &[u8; OPTION_DATA]) -> Option<Received> {
     let option = read_option(data)?;
     let (covered, tag) = data.split_first_chunk::<TAG>()?;
-    Some(Received { option, tag: u64::from_be_bytes(*tag.first_chunk()?), cluster, data: *covered })
+    let tag = u64::from_be_bytes(*tag.first_chunk()?);
+    Some(Received { option, seal: read_seal(data), tag, cluster, data: *covered })
 }
 
 /// Where the Geneve header starts behind Ethernet, at most one VLAN tag, IP and UDP.
@@ -307,9 +330,18 @@ fn read_option(data: &[u8; OPTION_DATA]) -> Option<TunnelOption> {
     })
 }
 
+#[inline(always)]
+fn read_seal(data: &[u8; OPTION_DATA]) -> Seal {
+    let counter: [u8; 8] = std::array::from_fn(|byte| data[COUNTER + byte]);
+    Seal { key: data[KEY], stream: data[STREAM], counter: u64::from_be_bytes(counter) }
+}
+
+/// Where the key's number stands in the option data.
+const KEY: usize = 18;
+
 /// The option data up to the tag.
 #[inline(always)]
-fn option_data(option: &TunnelOption) -> [u8; TAG] {
+fn option_data(option: &TunnelOption, seal: &Seal) -> [u8; TAG] {
     let mut data = [0; TAG];
     data[..4].copy_from_slice(&[VERSION, option.kind as u8, option.hops, option.zone]);
     data[4..6].copy_from_slice(&option.ingress.0.to_be_bytes());
@@ -317,18 +349,35 @@ fn option_data(option: &TunnelOption) -> [u8; TAG] {
     data[8..12].copy_from_slice(&option.generation.0.to_be_bytes());
     data[12..16].copy_from_slice(&option.epoch.to_be_bytes());
     data[16..18].copy_from_slice(&option.sender.0.to_be_bytes());
+    (data[KEY], data[STREAM]) = (seal.key, seal.stream);
+    data[COUNTER..].copy_from_slice(&seal.counter.to_be_bytes());
     data
 }
 
-/// The tag [`emit`] writes for this option and inner flow.
-pub fn tag_of(
+/// What the XDP program needs to tag packets with this option and inner flow, beside
+/// [`TunnelKey::forwarder_half`].
+pub fn forwarder_secret(
     option: &TunnelOption,
-    key: &TunnelKey,
+    (id, key): (u8, &TunnelKey),
     cluster: u32,
     flow: &FlowKey,
     direction: Direction,
 ) -> u64 {
-    tag(key, cluster, &option_data(option), &TaggedFlow::new(flow, direction))
+    let seal = Seal { key: id, stream: FORWARDER_STREAM, counter: 0 };
+    flow_secret(key, cluster, &option_data(option, &seal), &TaggedFlow::new(flow, direction))
+}
+
+/// Makes of headers that [`emit`] wrote those of another packet of the same flow; for tests and benches.
+///
+/// # Panics
+/// If `outer` is not what [`emit`] wrote.
+pub fn reseal(outer: &mut [u8], seal: &Seal, key: &TunnelKey, flow: &FlowKey, direction: Direction) {
+    let received = parse(outer, outer.len()).expect("headers that `emit` wrote");
+    let data = option_data(&received.option, seal);
+    let tag = tag(key, received.cluster, &data, &TaggedFlow::new(flow, direction));
+    let at = outer.len() - OPTION_DATA;
+    outer[at..at + TAG].copy_from_slice(&data);
+    outer[at + TAG..].copy_from_slice(&tag.to_be_bytes());
 }
 
 /// Writes all that stands in front of an inner frame of `inner_len` bytes.
@@ -347,17 +396,26 @@ pub fn emit(
     ends: &TunnelEnds,
     cluster: u32,
     option: &TunnelOption,
+    seal: &Seal,
     key: &TunnelKey,
     flow: &FlowKey,
     direction: Direction,
     source_port_entropy: u32,
 ) {
     let headers = Outer::new(ends, cluster);
-    headers.write(outer, inner_len, option, key, &TaggedFlow::new(flow, direction), source_port_entropy);
+    headers.write(
+        outer,
+        inner_len,
+        option,
+        seal,
+        key,
+        &TaggedFlow::new(flow, direction),
+        source_port_entropy,
+    );
 }
 
 /// Sets to zero what differs between packets to the same peer in one view: lengths, IPv4 checksum, UDP source
-/// port, zone, generation, tag. The XDP program fills it in.
+/// port, zone, generation, stream, counter, tag. The XDP program fills it in.
 ///
 /// # Panics
 /// If `outer` is not what [`emit`] wrote.
@@ -374,7 +432,7 @@ pub fn clear_per_packet(outer: &mut [u8]) {
     let data = &mut tail[UDP + GENEVE + OPTION_HEADER..];
     data[3] = 0;
     data[8..12].fill(0);
-    data[TAG..].fill(0);
+    data[STREAM..].fill(0);
 }
 
 /// Everything in front of packets to one peer but what differs from packet to packet.
@@ -424,11 +482,13 @@ impl Outer {
 
     /// Writes the headers of one packet; see [`emit`], whose panics are these.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the headers")]
     pub fn write(
         &self,
         outer: &mut [u8],
         inner_len: usize,
         option: &TunnelOption,
+        seal: &Seal,
         key: &TunnelKey,
         flow: &TaggedFlow,
         source_port_entropy: u32,
@@ -449,7 +509,7 @@ impl Outer {
         let tail: &mut [u8; UDP + GENEVE + OPTION] = tail.first_chunk_mut().expect("the headers are there");
         tail[..2].copy_from_slice(&(0xc000 | source_port_entropy as u16 & 0x3fff).to_be_bytes());
         tail[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        let data = option_data(option);
+        let data = option_data(option, seal);
         let tag = tag(key, self.cluster, &data, flow);
         tail[UDP + GENEVE + OPTION_HEADER..][..TAG].copy_from_slice(&data);
         tail[UDP + GENEVE + OPTION_HEADER + TAG..].copy_from_slice(&tag.to_be_bytes());

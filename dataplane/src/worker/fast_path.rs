@@ -17,8 +17,6 @@
 mod local;
 mod redirect;
 
-pub(super) use redirect::Outers;
-
 use super::Worker;
 use crate::clock::NowMs;
 use crate::session::Role;
@@ -45,7 +43,7 @@ pub(super) struct Glance {
     /// Index of the interface it arrived on.
     port: u8,
     flow_hash: u32,
-    /// What the tunnel said, the tag verified; `None` outside the tunnel.
+    /// What the tunnel said, opened; `None` outside the tunnel.
     option: Option<TunnelOption>,
 }
 
@@ -71,20 +69,13 @@ struct Tally {
 pub(super) struct FastPath {
     glances: Vec<Glance>,
     tally: Tally,
-    /// Headers towards each peer.
-    outers: Outers,
     /// Off in tests that compare both ways.
     pub(super) is_on: bool,
 }
 
 impl FastPath {
     pub(super) fn new(burst: usize) -> Self {
-        Self {
-            glances: vec![Glance::default(); burst],
-            tally: Tally::default(),
-            outers: Outers::default(),
-            is_on: true,
-        }
+        Self { glances: vec![Glance::default(); burst], tally: Tally::default(), is_on: true }
     }
 }
 
@@ -99,17 +90,14 @@ impl<I: Io> Worker<I> {
         // With one worker, or handed over: this core's.
         let steered = counted || self.handoff.workers() == 1;
         for (frame, glance) in burst.iter().zip(&mut glances) {
-            glance.is_plain = self.glance(frame, steered, glance).is_some();
-        }
-        if !self.fast.is_on {
-            glances.iter_mut().for_each(|glance| glance.is_plain = false);
+            glance.is_plain = self.fast.is_on && self.glance(frame, steered, glance).is_some();
         }
         let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
         self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
         for (frame, glance) in burst.drain(..).zip(&glances) {
             let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
             if let Some(frame) = left {
-                self.admit(frame, counted, now);
+                self.admit(frame, counted, glance.is_plain, now);
             }
         }
         self.write_tally(counted);
@@ -119,7 +107,7 @@ impl<I: Io> Worker<I> {
     /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not. `steered`: its flow
     /// is known to be.
     #[inline(always)]
-    fn glance(&self, frame: &I::Frame, steered: bool, glance: &mut Glance) -> Option<()> {
+    fn glance(&mut self, frame: &I::Frame, steered: bool, glance: &mut Glance) -> Option<()> {
         let (metadata, bytes) = self.io.view(frame);
         let layout = Layout::from_metadata(metadata);
         if layout.flags & !(FLAG_IPV6 | FLAG_TUNNEL) != 0 {
@@ -139,23 +127,24 @@ impl<I: Io> Worker<I> {
         Some(())
     }
 
-    /// As [`Worker::glance`], of a tunnel packet: its option is read and its tag verified.
+    /// As [`Worker::glance`], of a tunnel packet: its option is read, and it is opened last of all.
     #[inline(never)]
-    fn glance_inside(&self, frame: &I::Frame, glance: &mut Glance) -> Option<()> {
-        let (metadata, bytes) = self.io.view(frame);
+    fn glance_inside(&mut self, frame: &I::Frame, glance: &mut Glance) -> Option<()> {
+        let Self { io, keyring, snapshots, shard, .. } = self;
+        let (metadata, bytes) = io.view(frame);
         let layout = Layout::from_metadata(metadata);
         let inner_off = usize::from(layout.inner_off);
         let inner = bytes.get(inner_off..)?;
         glance.plain.read(inner, metadata)?;
-        glance.name = self.shard.table.begin_plain(&glance.plain, &mut glance.found);
+        glance.name = shard.table.begin_plain(&glance.plain, &mut glance.found);
         let received = tunnel::parse_plain(bytes, inner_off)?;
-        let settings = &self.snapshots.settings;
-        let sender = self.snapshots.view.peer(received.sender())?.address;
-        let known = received.cluster() == settings.cluster && addresses::is_tunnel_source(bytes, sender);
-        if !known || !received.verify(&settings.tunnel_key, &glance.plain) {
+        let sender = snapshots.view.peer(received.sender())?.address;
+        let ours = received.cluster() == snapshots.settings.cluster;
+        let option = received.option().filter(tunnel::TunnelOption::is_of_its_sender)?;
+        if !ours || !addresses::is_tunnel_source(bytes, sender) {
             return None;
         }
-        let option = received.option().filter(tunnel::TunnelOption::is_of_its_sender)?;
+        keyring.open(option.sender, &received.seal(), |key| received.verify(key, &glance.plain)).ok()?;
         glance.length = inner.len() as u32;
         (glance.inner_off, glance.option) = (layout.inner_off, Some(option));
         Some(())

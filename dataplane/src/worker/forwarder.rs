@@ -4,6 +4,7 @@ use super::{Job, Worker};
 use crate::decide::Arrival;
 use crate::flow::{Direction, FlowKey, proto};
 use crate::forwards::{Forward, Forwards, Offered, SharedWords, redirect_option};
+use crate::keyring::PeerKey;
 use crate::limits::{FORWARD_AFTER, FORWARD_DISPLACE};
 use crate::session::table::Slot;
 use crate::session::{Role, Session};
@@ -59,6 +60,7 @@ impl<I: Io> Worker<I> {
             return None;
         }
         let peer = view.peers.iter().position(|peer| peer.node == session.owner && peer.ends.is_some())?;
+        let PeerKey { id, key: tunnel_key } = view.peers[peer].key.as_ref()?;
         let zone = self.ports.zones[usize::from(port) % self.ports.zones.len()];
         let option = redirect_option(view, session.owner, session.generation, zone);
         let key = session.key;
@@ -70,7 +72,7 @@ impl<I: Io> Worker<I> {
             generation: session.generation,
             key,
             direction,
-            tag: tunnel::tag_of(&option, &settings.tunnel_key, settings.cluster, &key, direction),
+            secret: tunnel::forwarder_secret(&option, (*id, tunnel_key), settings.cluster, &key, direction),
         })
     }
 }

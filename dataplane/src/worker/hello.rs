@@ -5,19 +5,29 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Worker;
+use super::{Work, Worker, known_sender};
 use crate::clock::NowMs;
 use crate::counters::Told;
 use crate::flow::{Direction, FlowKey, Generation, NodeId};
 use crate::limits::MAX_WEIGHT;
 use crate::verdict::DropReason;
 use crate::wire::layout::Layout;
-use crate::wire::tunnel::{self, TunnelKind, TunnelOption};
+use crate::wire::tunnel::{self, TaggedFlow, TunnelKey, TunnelKind, TunnelOption};
 use crate::xsk::Io;
 
 impl<I: Io> Worker<I> {
-    /// A Hello ends here, whatever it says.
+    /// A Hello ends here, whatever it says. Whatever queue it came by, the first worker takes it, so that it knows one
+    /// that it has seen.
     pub(super) fn take_hello(&mut self, frame: I::Frame, layout: &Layout, now: NowMs) {
+        if self.index != 0 {
+            return match self.handoff.give(0, Work::Packet(frame)) {
+                Ok(()) => self.counters.handoff_tx.add(1),
+                Err(work) => {
+                    self.counters.rx.add(1);
+                    self.drop_frame(work.into_frame(), DropReason::HandoffFull);
+                }
+            };
+        }
         match self.read_hello(&frame, layout) {
             Ok((sender, told)) => {
                 self.counters.hello_rx.add(1);
@@ -31,20 +41,20 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn read_hello(&self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, Told), DropReason> {
-        let bytes = self.io.bytes(frame);
+    fn read_hello(&mut self, frame: &I::Frame, layout: &Layout) -> Result<(NodeId, Told), DropReason> {
+        let Self { io, keyring, snapshots, .. } = self;
+        let bytes = io.bytes(frame);
         let received = tunnel::parse(bytes, usize::from(layout.inner_off))?;
-        let settings = &self.snapshots.settings;
-        if received.cluster != settings.cluster {
-            return Err(DropReason::TunnelCluster);
+        known_sender(snapshots, bytes, &received)?;
+        let TunnelOption { kind, zone, owner, generation, epoch, sender, .. } = received.option;
+        if kind != TunnelKind::Hello {
+            return Err(DropReason::TunnelUnknown);
         }
-        if !received.verify(&settings.tunnel_key, &FlowKey::default(), Direction::LoToHi) {
-            return Err(DropReason::TunnelTag);
-        }
-        self.known_sender(bytes, &received)?;
-        let weight = received.option.generation.0.min(u32::from(MAX_WEIGHT)) as u8;
-        let hears_me = received.option.zone != 0 && received.option.owner == settings.node;
-        Ok((received.option.sender, Told { weight, hears_me, epoch: received.option.epoch }))
+        let right = |key: &TunnelKey| received.verify(key, &FlowKey::default(), Direction::LoToHi);
+        keyring.open(sender, &received.seal, right)?;
+        let weight = generation.0.min(u32::from(MAX_WEIGHT)) as u8;
+        let hears_me = zone != 0 && owner == snapshots.settings.node;
+        Ok((sender, Told { weight, hears_me, epoch, key: received.seal.key }))
     }
 
     /// Sends a Hello to every peer when it is time; the first worker does it for the node.
@@ -65,10 +75,11 @@ impl<I: Io> Worker<I> {
     }
 
     fn send_hello(&mut self, ends: &tunnel::TunnelEnds, to: NodeId, heard: bool) {
-        let outer = tunnel::overhead(&ends.destination);
+        // A peer without a key is told nothing: it would not believe it.
+        let Ok(outer) = self.outward.to(to).map(|towards| towards.length()) else { return };
         let inner = tunnel::hello_frame(ends.source_mac, ends.destination_mac);
         let Some(mut frame) = self.io.allocate(outer + inner.len()) else { return };
-        let settings = self.snapshots.settings.clone();
+        let settings = &self.snapshots.settings;
         let option = TunnelOption {
             kind: TunnelKind::Hello,
             hops: 1,
@@ -82,17 +93,10 @@ impl<I: Io> Worker<I> {
         let bytes = self.io.bytes_mut(&mut frame);
         let (head, body) = bytes.split_at_mut(outer);
         body.copy_from_slice(&inner);
-        tunnel::emit(
-            head,
-            inner.len(),
-            ends,
-            settings.cluster,
-            &option,
-            &settings.tunnel_key,
-            &FlowKey::default(),
-            Direction::LoToHi,
-            u32::from(settings.node.0),
-        );
+        let flow = TaggedFlow::new(&FlowKey::default(), Direction::LoToHi);
+        if let Ok(towards) = self.outward.to(to) {
+            towards.write(head, inner.len(), &option, &flow, u32::from(settings.node.0));
+        }
         match self.io.send(self.ports.cluster_link, frame) {
             Ok(()) => self.counters.hello_tx.add(1),
             // The ring is full of users' packets; the next Hello comes soon.

@@ -4,7 +4,7 @@ use super::former::FormerView;
 use super::walks::Purpose;
 use super::{Snapshots, Worker};
 use crate::clock::NowMs;
-use crate::cluster::view::View;
+use crate::cluster::view::{Peer, View};
 use crate::flow::NodeId;
 use crate::limits::{ADOPT_AFTER_MS, CLAIM_CHECK_MS, INBOX_PER_TURN, STOP_MS, TIMERS_PER_TURN};
 use crate::mailbox::{FromWorker, Retired, ToWorker};
@@ -40,13 +40,14 @@ impl<I: Io> Worker<I> {
                 self.former = FormerView::after(self.former.take(), &old, view, asked_ms, now);
                 self.note_deaths(now);
                 self.draining &= self.snapshots.view.my_weight() == 0;
-                let heard = |view: &View| view.peers.iter().map(|peer| peer.heard).collect::<Vec<_>>();
+                let toward = |peer: &Peer| (peer.heard, peer.key.as_ref().map(|key| key.id));
+                let heard = |view: &View| view.peers.iter().map(toward).collect::<Vec<_>>();
                 let said = |view: &View| (view.my_weight(), heard(view));
                 if said(&old) != said(&self.snapshots.view) {
                     // Until the peers hear of it they and this node disagree about some Directors.
                     self.next_hello = now;
                 }
-                self.renew_outers();
+                self.renew_outward();
                 self.retire(Retired::View(old));
             }
             ToWorker::Routes(routes) => {
@@ -58,7 +59,7 @@ impl<I: Io> Worker<I> {
             ToWorker::Settings(settings) => {
                 let switched_on = settings.aggregation && !self.snapshots.settings.aggregation;
                 let old = std::mem::replace(&mut self.snapshots.settings, settings);
-                self.renew_outers();
+                self.renew_outward();
                 self.retire(Retired::Settings(old));
                 if switched_on {
                     self.walks.begin(Purpose::Announce { dirty_only: false }, 0);
@@ -68,6 +69,13 @@ impl<I: Io> Worker<I> {
                 let old = std::mem::replace(&mut self.snapshots.policy, policy);
                 self.new_paths();
                 self.retire(Retired::Policy(old));
+            }
+            ToWorker::TakeKey(key) => {
+                self.counters.tunnel_keys.add(1);
+                self.keyring.take(key).into_iter().for_each(|old| self.retire(Retired::Key(old)));
+            }
+            ToWorker::ForgetKey { peer, id } => {
+                self.keyring.forget(peer, id).into_iter().for_each(|old| self.retire(Retired::Key(old)));
             }
             ToWorker::Apply { record, mark } => self.apply_record(&record, mark, now),
             ToWorker::Sweep { owner, mark } => self.walks.begin(Purpose::Sweep { owner, mark }, 0),

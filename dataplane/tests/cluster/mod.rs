@@ -10,7 +10,8 @@ use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::counters::Counters;
-use samepath_dataplane::flow::{FlowKey, NodeId, key_bytes, proto};
+use samepath_dataplane::flow::{Direction, FlowKey, NodeId, key_bytes, proto};
+use samepath_dataplane::keyring::{OpenKey, PeerKey};
 use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::policy::{Hits, InForce, Policy};
@@ -67,6 +68,10 @@ pub struct Cluster {
     pub settings: Settings,
     live: Vec<u16>,
     epoch: u32,
+    /// Hellos, which nobody gets.
+    pub hellos: Vec<Vec<u8>>,
+    /// Packets a test has made and sent itself.
+    forged: u64,
 }
 
 const KEY: DirectorKey = DirectorKey([7; 16]);
@@ -99,6 +104,7 @@ fn peers(me: u16) -> Vec<Peer> {
         .filter(|&node| node != me)
         .map(|node| Peer {
             heard: true,
+            key: Some(tunnel_key()),
             node: NodeId(node),
             address: link_address(node),
             ends: Some(TunnelEnds {
@@ -132,6 +138,11 @@ fn ports() -> Ports {
     }
 }
 
+/// The key all nodes speak with.
+pub fn tunnel_key() -> PeerKey {
+    PeerKey { id: 1, key: TunnelKey::new([9; 16]) }
+}
+
 /// The defaults, with aggregation on.
 pub fn lone_settings() -> Settings {
     Settings {
@@ -142,7 +153,6 @@ pub fn lone_settings() -> Settings {
         tcp_loose_window: false,
         timeouts: Default::default(),
         former_directors_ms: 10_000,
-        tunnel_key: TunnelKey::new([9; 16]),
     }
 }
 
@@ -171,6 +181,11 @@ impl Core {
         [0, 1].map(|index| {
             let wire = Wire::default();
             let counters = Arc::new(Counters::default());
+            let mailbox = Mailbox::default();
+            for peer in [2, 3] {
+                let key = OpenKey::new(NodeId(peer), tunnel_key());
+                assert!(mailbox.inbox.push(ToWorker::TakeKey(key)).is_ok());
+            }
             let worker = Worker::new(WorkerParts {
                 index,
                 io: MemoryIo::new(wire.clone(), if sends[index] { 3 } else { 0 }, 1024),
@@ -184,7 +199,7 @@ impl Core {
                 },
                 sessions_max: 4096,
                 handoff: ends.next().unwrap(),
-                mailbox: Mailbox::default(),
+                mailbox,
                 counters: counters.clone(),
                 tuning,
                 now: NowMs(10_000),
@@ -195,6 +210,27 @@ impl Core {
 
     pub fn arrive(&self, port: u8, bytes: &[u8]) {
         assert!(self.wire.arrive(port, bytes, &FlowHasher::new(SEED)));
+    }
+
+    /// From node 2 through the tunnel, as packet `counter` of its stream 0.
+    pub fn arrive_tunnelled(&self, option: &tunnel::TunnelOption, inner: &[u8], counter: u64) {
+        let ends = peers(2)[0].ends.expect("node 1's link address is known");
+        let inner_off = tunnel::overhead(&ends.destination);
+        let layout = Layout::parse_inner(inner, inner_off as u16, LINK, &FlowHasher::new(SEED))
+            .expect("a packet of a test");
+        let flow = match Packet::read(inner, layout) {
+            Ok(packet) if !layout.is_hello() => (packet.key, packet.direction),
+            _ => (FlowKey::default(), Direction::LoToHi),
+        };
+        let mut bytes = vec![0; inner_off];
+        let (seal, key) = (tunnel::Seal { key: 1, stream: 0, counter }, tunnel_key().key);
+        tunnel::emit(&mut bytes, inner.len(), &ends, 42, option, &seal, &key, &flow.0, flow.1, 7);
+        bytes.extend_from_slice(inner);
+        self.wire.arrive_with(&bytes, &layout);
+    }
+
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.counters.drops[reason as usize].get()
     }
 
     pub fn turn(&mut self) -> bool {
@@ -247,7 +283,11 @@ impl Node {
             tuning,
             now,
         });
-        Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() }
+        let node = Self { id, worker, wire, mailbox, counters, hasher, pages: Vec::new() };
+        for peer in (1..=3).filter(|&peer| peer != id) {
+            node.tell(ToWorker::TakeKey(OpenKey::new(NodeId(peer), tunnel_key())));
+        }
+        node
     }
 
     fn without_fast_path(&mut self) {
@@ -285,6 +325,8 @@ impl Cluster {
             settings,
             live: vec![1, 2, 3],
             epoch: 1,
+            hellos: Vec::new(),
+            forged: 0,
         };
         cluster.settle();
         cluster.delivered.clear();
@@ -365,11 +407,25 @@ impl Cluster {
         let layout = Layout::parse(inner, LINK, &self.node(2).hasher).expect("a packet of a test");
         let packet = Packet::read(inner, layout).expect("a packet of a test");
         let mut bytes = vec![0; tunnel::overhead(&ends.destination)];
-        let (cluster, key) = (self.settings.cluster, &self.settings.tunnel_key);
-        tunnel::emit(&mut bytes, inner.len(), &ends, cluster, option, key, &packet.key, packet.direction, 7);
+        // A stream no worker has, so that it never was there before.
+        self.forged += 1;
+        let seal = tunnel::Seal { key: 1, stream: 77, counter: self.forged };
+        let (cluster, key, direction) = (self.settings.cluster, tunnel_key().key, packet.direction);
+        tunnel::emit(&mut bytes, inner.len(), &ends, cluster, option, &seal, &key, &packet.key, direction, 7);
         bytes.extend_from_slice(inner);
         self.carry(from, LINK, bytes);
         self.settle();
+    }
+
+    /// Bytes on the cluster link, whoever sends them; false if node `to`'s XDP program would drop them.
+    pub fn inject(&mut self, to: u16, bytes: &[u8]) -> bool {
+        let (inner_off, node) = (tunnel::overhead(&link_address(to)), self.node(to));
+        let inner = bytes.get(inner_off..).unwrap_or_default();
+        let layout = Layout::parse_inner(inner, inner_off as u16, LINK, &node.hasher);
+        layout.is_ok_and(|layout| {
+            node.wire.arrive_with(bytes, &layout);
+            true
+        })
     }
 
     fn carry(&mut self, from: u16, port: u8, bytes: Vec<u8>) {
@@ -381,6 +437,7 @@ impl Cluster {
         let inner_off = tunnel::overhead(&link_address(to));
         let received = tunnel::parse(&bytes, inner_off).expect("nodes send what they can read");
         if received.option.kind == tunnel::TunnelKind::Hello {
+            self.hellos.push(bytes);
             return;
         }
         self.crossings.push(Crossing { from, to, kind: received.option.kind });
@@ -472,6 +529,10 @@ impl Cluster {
     /// A node begins anew with an empty table; the others hear of it at once.
     pub fn restart(&mut self, id: u16) {
         self.nodes[usize::from(id) - 1] = Node::new(id, &self.settings.clone(), Tuning::default(), self.now);
+        for node in self.nodes.iter().filter(|node| node.id != id) {
+            // It counts from the beginning.
+            node.tell(ToWorker::TakeKey(OpenKey::new(NodeId(id), tunnel_key())));
+        }
         self.set_idle(id);
         self.settle();
         for node in self.nodes.iter().filter(|node| node.id != id) {

@@ -19,7 +19,7 @@ pub fn membership(input: &[u8]) {
     let mut now = NowMs(1_000);
     for node in (2..=5).map(NodeId) {
         machine.evidence_mut().connected(node);
-        machine.handle_hello(node, now, Told { weight: 1, hears_me: true, epoch: 1 });
+        machine.handle_hello(node, now, Told { weight: 1, hears_me: true, epoch: 1, key: 1 });
     }
     if bytes.byte().is_multiple_of(2) {
         for _ in 0..MESSAGES {

@@ -8,12 +8,13 @@ use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::tunnel::{self, TunnelKey};
 use samepath_dataplane::wire::{Layout, Packet};
 
+use super::worker::tunnel_key;
 use super::{Bytes, seeds};
 use crate::lab::ports;
 
 fn key() -> &'static TunnelKey {
     static KEY: OnceLock<TunnelKey> = OnceLock::new();
-    KEY.get_or_init(|| ports::settings(1).tunnel_key)
+    KEY.get_or_init(|| tunnel_key().key)
 }
 
 /// The first byte says whether the frame stands in the input or is a true one, changed as the input says.

@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use crossbeam::queue::ArrayQueue;
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
-use samepath_dataplane::cluster::view::{Member, View};
+use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::keyring::{OpenKey, PeerKey};
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::Routes;
@@ -16,7 +17,7 @@ use samepath_dataplane::settings::Settings;
 use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::wire::Layout;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
-use samepath_dataplane::wire::tunnel;
+use samepath_dataplane::wire::tunnel::{self, TunnelKey};
 use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
 use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
 
@@ -104,12 +105,18 @@ fn shared() -> &'static Shared {
     SHARED.get_or_init(|| Shared {
         views: [1, 2].map(|me| {
             let members = [1, 2].map(|node| Member { node: NodeId(node), weight: 1 }).to_vec();
-            let peers = ports::peers(me, 2);
+            let peers = ports::peers(me, 2).into_iter().map(|peer| Peer { key: Some(tunnel_key()), ..peer });
+            let peers = peers.collect();
             Arc::new(View::new(1, NodeId(me), members, peers, DirectorHash::IpPair, &DirectorKey([7; 16])))
         }),
         routes: ports::routes(),
         settings: [1, 2].map(|me| Arc::new(ports::settings(me))),
     })
+}
+
+/// The key both nodes speak with.
+pub(super) fn tunnel_key() -> PeerKey {
+    PeerKey { id: 1, key: TunnelKey::new([9; 16]) }
 }
 
 impl Node {
@@ -121,6 +128,10 @@ impl Node {
         let hasher = FlowHasher::new(index as u64);
         let waker = Arc::new(Waker::new().expect("a file descriptor"));
         let shared = shared();
+        for peer in [1, 2] {
+            let taken = mailbox.inbox.push(ToWorker::TakeKey(OpenKey::new(NodeId(peer), tunnel_key())));
+            assert!(taken.is_ok(), "the inbox is empty");
+        }
         let worker = Worker::new(WorkerParts {
             index: 0,
             io: MemoryIo::new(wire.clone(), 3, FRAMES),

@@ -9,11 +9,13 @@ use samepath::membership::{Membership, MembershipConfig};
 use samepath::replicate::hello::Identity;
 use samepath::replicate::machine::Machine;
 use samepath::replicate::{BulkRoom, Claim, PeerEvent};
+use samepath::tunnel_keys::{Order, TunnelKeys};
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::{Director, DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, View};
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::keyring::OpenKey;
 use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::wire::record::Record;
 
@@ -27,6 +29,8 @@ pub const PEER_TIMEOUT_MS: u64 = 300;
 const GRACE_MS: u64 = 600;
 /// A draining node offers its sessions so often, ms.
 const OFFER_MS: u64 = 200;
+/// How long a key of the tunnel is used, ms: several are met in one run.
+const REKEY_MS: u64 = 7_000;
 /// Datagrams that wait for a channel; what finds no room is lost.
 const DATAGRAMS: usize = 32;
 /// Messages taken from the worker at once.
@@ -49,6 +53,10 @@ pub struct Control {
     pub machine: Machine,
     /// Who is a member.
     pub membership: Membership,
+    /// The keys of the tunnel.
+    keys: TunnelKeys,
+    /// Keys drawn.
+    drawn: u64,
     /// Membership's datagrams to each peer, until the channel takes them.
     pub datagrams: BTreeMap<NodeId, Vec<Vec<u8>>>,
     walks: BTreeMap<u32, Walk>,
@@ -96,6 +104,8 @@ impl Control {
                 quorum: 0,
                 seed: boot_id,
             }),
+            keys: TunnelKeys::new(REKEY_MS, (boot_id as u8).wrapping_mul(37)),
+            drawn: 0,
             datagrams: BTreeMap::new(),
             walks: BTreeMap::new(),
             next_walk: 0,
@@ -186,8 +196,21 @@ impl Control {
     /// Takes what a peer said.
     pub fn take_event(&mut self, mailbox: &Mailbox, event: PeerEvent, now: NowMs) {
         match event {
-            PeerEvent::Connected { peer } => self.membership.evidence_mut().connected(peer),
-            PeerEvent::Lost { peer } => self.membership.evidence_mut().disconnected(peer),
+            PeerEvent::Connected { peer, boot_id } => {
+                let Self { me, boot_id: mine, drawn, .. } = self;
+                self.keys.handle_connected(peer, boot_id, now, || draw(*me, *mine, drawn));
+                self.membership.evidence_mut().connected(peer);
+            }
+            PeerEvent::Lost { peer } => {
+                self.keys.handle_lost(peer);
+                self.membership.evidence_mut().disconnected(peer);
+            }
+            PeerEvent::TunnelKey { from, key } => {
+                if self.keys.handle_given(from, key) {
+                    self.membership.touch();
+                    self.renew_view(mailbox, now);
+                }
+            }
             PeerEvent::Leaving { from } => self.membership.evidence_mut().leaving(from),
             PeerEvent::Records { from, mark, records } => {
                 for record in records.into_iter().filter(|record| record.owner == from) {
@@ -245,8 +268,10 @@ impl Control {
             }
             if let Some((at, told)) = counters.last_heard(peer.peer) {
                 self.membership.handle_hello(peer.peer, NowMs(at), told);
+                self.keys.handle_heard(peer.peer, told.key, now);
             }
         }
+        self.watch_keys(mailbox, counters, now);
         if self.draining && now >= self.next_offer {
             self.next_offer = now.plus(OFFER_MS);
             self.tell(mailbox, ToWorker::HandOver);
@@ -263,6 +288,18 @@ impl Control {
         moved
     }
 
+    fn watch_keys(&mut self, mailbox: &Mailbox, counters: &Counters, now: NowMs) {
+        let Self { me, boot_id, drawn, .. } = self;
+        self.keys.handle_timeout(counters.tunnel_keys.get(), now, || draw(*me, *boot_id, drawn));
+        while let Some(order) = self.keys.poll_order() {
+            match order {
+                Order::Take(peer, key) => self.tell(mailbox, ToWorker::TakeKey(OpenKey::new(peer, key))),
+                Order::Forget(peer, id) => self.tell(mailbox, ToWorker::ForgetKey { peer, id }),
+                Order::Tell(peer, key) => self.machine.give_key(peer, key),
+            }
+        }
+    }
+
     fn renew_view(&mut self, mailbox: &Mailbox, now: NowMs) -> bool {
         self.membership.set_weight(if self.ready && !self.draining { self.weight } else { 0 });
         self.membership.handle_timeout(now);
@@ -272,11 +309,19 @@ impl Control {
         let mut view = self.view();
         for peer in &mut view.peers {
             peer.heard = standing.heard.contains(&peer.node);
+            peer.key = self.keys.held(peer.node).cloned();
         }
         view.quorate = standing.quorate;
         self.tell(mailbox, ToWorker::View(view.into()));
         moved
     }
+}
+
+/// Another key each time, on each node, in each process.
+fn draw(me: NodeId, boot_id: u64, drawn: &mut u64) -> [u8; 16] {
+    *drawn += 1;
+    let number = u128::from(me.0) << 112 | u128::from(boot_id) << 48 | u128::from(*drawn);
+    number.to_be_bytes()
 }
 
 /// Making a table of Directors takes milliseconds and the same ones come again and again.

@@ -9,7 +9,7 @@ use samepath_dataplane::limits::MAX_PORTS;
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::session::timeouts::Timeouts;
 use samepath_dataplane::settings::{Settings, TcpPickup};
-use samepath_dataplane::wire::tunnel::{TunnelEnds, TunnelKey};
+use samepath_dataplane::wire::tunnel::TunnelEnds;
 use samepath_dataplane::worker::Ports;
 
 use super::control::CLUSTER;
@@ -51,6 +51,7 @@ pub fn peers(me: u16, nodes: u16) -> Vec<Peer> {
             node: NodeId(node),
             address: link_address(node),
             ends: Some(ends(node)),
+            key: None,
             heard: false,
         })
         .collect()
@@ -95,6 +96,5 @@ pub fn settings(node: u16) -> Settings {
         tcp_loose_window: false,
         timeouts,
         former_directors_ms: 10_000,
-        tunnel_key: TunnelKey::new([9; 16]),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use samepath_bpf::{Action, PortConfig, PortRole, Steering, SteeringConfig, TestRun};
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId};
 use samepath_dataplane::wire::flow_hash::FlowHasher;
-use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
+use samepath_dataplane::wire::tunnel::{self, Seal, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
 use samepath_dataplane::wire::{Layout, NotSteered};
 
 /// The interface frames are said to arrive on: the loopback exists everywhere.
@@ -144,5 +144,6 @@ const OPTION: TunnelOption = TunnelOption {
 /// The program does not look at the tag, so any flow will do.
 fn emit(outer: &mut [u8], inner_len: usize, ends: &TunnelEnds) {
     let (key, flow) = (TunnelKey::new([0; 16]), FlowKey::default());
-    tunnel::emit(outer, inner_len, ends, 7, &OPTION, &key, &flow, Direction::LoToHi, 0);
+    let seal = Seal { key: 0, stream: 0, counter: 1 };
+    tunnel::emit(outer, inner_len, ends, 7, &OPTION, &seal, &key, &flow, Direction::LoToHi, 0);
 }

@@ -4,9 +4,10 @@ use samepath::replicate::message::{Ack, Message};
 use samepath_dataplane::cluster::director::{Director, DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::Member;
 use samepath_dataplane::flow::{Direction, FlowKey, Generation, NodeId, key_bytes, proto};
+use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::session::State;
 use samepath_dataplane::wire::record::{Record, TcpReplica};
-use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
+use samepath_dataplane::wire::tunnel::{self, Seal, TunnelEnds, TunnelKey, TunnelKind, TunnelOption};
 
 use super::page::{Page, assert_same};
 
@@ -90,15 +91,29 @@ fn tunnel_vector() {
         sender: NodeId(0x0d0e),
     };
     let mut outer = vec![0; tunnel::overhead(&ends.destination)];
-    tunnel::emit(&mut outer, 74, &ends, 0xab_cdef, &option, &TunnelKey::new(KEY), &key, direction, 0);
-    let line = page.block("vectors:tunnel").lines().find_map(|line| line.strip_prefix("option")).unwrap();
-    assert_eq!(outer[50..], bytes_of(line));
+    for (stream, name) in [(0x10, "worker"), (0x90, "XDP")] {
+        let seal = Seal { key: 0x0f, stream, counter: 0x1112_1314_1516_1718 };
+        tunnel::emit(
+            &mut outer,
+            74,
+            &ends,
+            0xab_cdef,
+            &option,
+            &seal,
+            &TunnelKey::new(KEY),
+            &key,
+            direction,
+            0,
+        );
+        let line = page.block("vectors:tunnel").lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert_eq!(outer[50..], bytes_of(line), "{name}");
+    }
     assert_eq!(direction as u8, 0);
-    for overhead in ["82 bytes over IPv4", "102 bytes over IPv6"] {
+    for overhead in ["90 bytes over IPv4", "110 bytes over IPv6"] {
         assert!(page.text().contains(overhead));
     }
-    assert_eq!(tunnel::overhead(&"10.0.0.1".parse().unwrap()), 82);
-    assert_eq!(tunnel::overhead(&"fd00::1".parse().unwrap()), 102);
+    assert_eq!(tunnel::overhead(&"10.0.0.1".parse().unwrap()), 90);
+    assert_eq!(tunnel::overhead(&"fd00::1".parse().unwrap()), 110);
 }
 
 #[test]
@@ -149,13 +164,14 @@ fn name(message: &Message) -> &'static str {
         Message::ClaimChecks(_) => "ClaimChecks",
         Message::ClaimsDenied(_) => "ClaimsDenied",
         Message::HandOver(_) => "HandOver",
+        Message::TunnelKey(_) => "TunnelKey",
         Message::Unknown(_) => "unknown",
     }
 }
 
 #[test]
 fn numbers_of_the_messages() {
-    let hello = Message::decode(&[[1, 1].as_slice(), &[0; 52]].concat()).unwrap();
+    let hello = Message::decode(&[[2, 1].as_slice(), &[0; 52]].concat()).unwrap();
     let messages = [
         hello,
         Message::Records { first: 1, records: Vec::new() },
@@ -166,6 +182,7 @@ fn numbers_of_the_messages() {
         Message::ClaimChecks(Vec::new()),
         Message::ClaimsDenied(Vec::new()),
         Message::HandOver(Vec::new()),
+        Message::TunnelKey(PeerKey { id: 1, key: TunnelKey::new(KEY) }),
     ];
     let code: Vec<_> =
         messages.iter().map(|message| (message.kind().to_string(), name(message).to_owned())).collect();

@@ -151,7 +151,10 @@ fn first_contact_is_a_bulk_sync_then_changes_in_order() {
     pair.a.publish(&record(9, 1), pair.now);
     pair.connect();
     pair.settle().unwrap();
-    assert_eq!(pair.a_events(), [PeerEvent::Connected { peer: B }, PeerEvent::NeedBulk { peer: B, sync: 1 }]);
+    assert_eq!(
+        pair.a_events(),
+        [PeerEvent::Connected { peer: B, boot_id: 0xb002 }, PeerEvent::NeedBulk { peer: B, sync: 1 }]
+    );
     pair.a.publish(&record(1, 1), pair.now);
     assert_eq!(pair.a.bulk(B, 1, &[record(9, 1)]), BulkRoom::More);
     pair.a.publish(&record(2, 1), pair.now);
@@ -195,7 +198,7 @@ fn reconnect_resumes_behind_what_was_acknowledged() {
     assert_eq!(pair.a_events(), [PeerEvent::Lost { peer: B }]);
     pair.connect();
     pair.settle().unwrap();
-    assert_eq!(pair.a_events(), [PeerEvent::Connected { peer: B }]);
+    assert_eq!(pair.a_events(), [PeerEvent::Connected { peer: B, boot_id: 0xb002 }]);
     assert_eq!(pair.flows(), (0..=20).collect::<Vec<_>>());
     let stats = pair.stats();
     assert_eq!((stats.resent, stats.bulk_syncs, stats.acked), (10, 1, 21));

@@ -21,6 +21,8 @@ const OPTION_SENT: TunnelOption = TunnelOption {
     sender: NodeId(0x0d0e),
 };
 
+const SEAL_SENT: Seal = Seal { key: 15, stream: 16, counter: 0x1112_1314_1516_1718 };
+
 fn ends(source: &str, destination: &str) -> TunnelEnds {
     TunnelEnds {
         source_mac: [2, 0, 0, 0, 0, 0xa1],
@@ -41,7 +43,9 @@ fn tunnelled(ends: &TunnelEnds) -> (Vec<u8>, usize) {
     let mut frame = vec![0xee; inner_off];
     let (key, direction) = flow();
     let entropy = 0xffff_1234;
-    emit(&mut frame, TCP_SYN.len(), ends, CLUSTER, &OPTION_SENT, &key_of_tests(), &key, direction, entropy);
+    let tunnel_key = key_of_tests();
+    let seal = &SEAL_SENT;
+    emit(&mut frame, TCP_SYN.len(), ends, CLUSTER, &OPTION_SENT, seal, &tunnel_key, &key, direction, entropy);
     frame.extend(TCP_SYN);
     (frame, inner_off)
 }
@@ -54,20 +58,22 @@ fn plainly(frame: &[u8], inner_off: usize) -> Option<Received> {
 #[test]
 fn literal_bytes_over_ipv4() {
     let (frame, inner_off) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
-    assert_eq!(inner_off, 82);
+    assert_eq!(inner_off, 90);
     #[rustfmt::skip]
     let headers = [
         2, 0, 0, 0, 0, 0xa2, 2, 0, 0, 0, 0, 0xa1, 0x08, 0x00,
-        // 20 + 8 + 8 + 32 + 74 = 142 bytes, don't fragment, TTL 64, UDP
-        0x45, 0, 0, 142, 0, 0, 0x40, 0, 64, 17, 0x26, 0x5b, 10, 1, 0, 1, 10, 1, 0, 2,
-        // source port 0xc000 | 0x1234, destination port 6081, 122 bytes, no checksum
-        0xd2, 0x34, 0x17, 0xc1, 0, 122, 0, 0,
-        // Geneve: 8 words of options, Ethernet, VNI
-        0x08, 0, 0x65, 0x58, 0xab, 0xcd, 0xef, 0,
-        // option class, type, 7 words
-        0xff, 0x53, 0x01, 7,
-        // version, Redirect, hops, zone, ingress, owner, generation, epoch, sender, reserved
-        2, 3, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0, 0,
+        // 20 + 8 + 8 + 40 + 74 = 150 bytes, don't fragment, TTL 64, UDP
+        0x45, 0, 0, 150, 0, 0, 0x40, 0, 64, 17, 0x26, 0x53, 10, 1, 0, 1, 10, 1, 0, 2,
+        // source port 0xc000 | 0x1234, destination port 6081, 130 bytes, no checksum
+        0xd2, 0x34, 0x17, 0xc1, 0, 130, 0, 0,
+        // Geneve: 10 words of options, Ethernet, VNI
+        0x0a, 0, 0x65, 0x58, 0xab, 0xcd, 0xef, 0,
+        // option class, type, 9 words
+        0xff, 0x53, 0x01, 9,
+        // version, Redirect, hops, zone, ingress, owner, generation, epoch, sender, key, stream
+        3, 3, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        // counter
+        0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
     ];
     assert_eq!(frame[..headers.len()], headers);
     assert_eq!(frame[inner_off..], TCP_SYN, "the inner frame is unaltered");
@@ -78,28 +84,42 @@ fn literal_bytes_over_ipv4() {
 #[test]
 fn literal_tags() {
     let (frame, _) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
-    assert_eq!(frame[74..82], [0x03, 0xa0, 0x67, 0x32, 0x95, 0x67, 0x4b, 0xe1]);
+    assert_eq!(frame[82..90], [0xb2, 0x93, 0x1b, 0x23, 0x04, 0x39, 0x8a, 0x1d]);
     let packet = Packet::parse(&UDP_V6, 0, &FlowHasher::new(1)).unwrap();
     let directions = [
-        (packet.direction, [0x8c, 0x60, 0x5d, 0x6b, 0x38, 0xba, 0x6d, 0xb0]),
-        (packet.direction.reversed(), [0x9e, 0x3f, 0x04, 0x06, 0x1f, 0x92, 0x88, 0xbd]),
+        (packet.direction, [0x3d, 0xb3, 0x6e, 0xb2, 0x15, 0x8f, 0xe0, 0x4b]),
+        (packet.direction.reversed(), [0xb6, 0xfb, 0x6b, 0xa2, 0x29, 0x8a, 0x05, 0x88]),
     ];
     for (direction, expected) in directions {
-        let mut outer = [0; 82];
+        let mut outer = [0; 90];
         let ends = ends("10.1.0.1", "10.1.0.2");
-        emit(&mut outer, 64, &ends, CLUSTER, &OPTION_SENT, &key_of_tests(), &packet.key, direction, 0);
-        assert_eq!(outer[74..], expected);
+        let (key, seal) = (key_of_tests(), SEAL_SENT);
+        emit(&mut outer, 64, &ends, CLUSTER, &OPTION_SENT, &seal, &key, &packet.key, direction, 0);
+        assert_eq!(outer[82..], expected);
     }
+}
+
+/// As above, and with another implementation of SipHash.
+#[test]
+fn literal_tag_of_the_xdp_program() {
+    let (mut frame, inner_off) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
+    let (key, direction) = flow();
+    let seal = Seal { stream: 0x90, ..SEAL_SENT };
+    reseal(&mut frame[..inner_off], &seal, &key_of_tests(), &key, direction);
+    assert_eq!(frame[82..90], [0x2c, 0xa6, 0xc4, 0xc4, 0x0b, 0x39, 0x39, 0xcd]);
+    let received = parse(&frame, inner_off).unwrap();
+    assert_eq!((received.option, received.seal), (OPTION_SENT, seal));
+    assert!(received.verify(&key_of_tests(), &key, direction));
 }
 
 #[test]
 fn literal_bytes_over_ipv6() {
     let (frame, inner_off) = tunnelled(&ends("fd00::1", "fd00::2"));
-    assert_eq!(inner_off, 102);
-    assert_eq!(frame[12..22], [0x86, 0xdd, 0x60, 0, 0, 0, 0, 122, 17, 64]);
+    assert_eq!(inner_off, 110);
+    assert_eq!(frame[12..22], [0x86, 0xdd, 0x60, 0, 0, 0, 0, 130, 17, 64]);
     assert_eq!(frame[22..38], key_bytes("fd00::1".parse().unwrap()));
     assert_eq!(frame[38..54], key_bytes("fd00::2".parse().unwrap()));
-    assert_eq!(frame[54..62], [0xd2, 0x34, 0x17, 0xc1, 0, 122, 0, 0]);
+    assert_eq!(frame[54..62], [0xd2, 0x34, 0x17, 0xc1, 0, 130, 0, 0]);
 }
 
 #[test]
@@ -109,7 +129,7 @@ fn what_was_sent_is_received() {
         let (frame, inner_off) = tunnelled(&ends);
         let received = parse(&frame, inner_off).unwrap();
         assert_eq!(plainly(&frame, inner_off), Some(received));
-        assert_eq!((received.option, received.cluster), (OPTION_SENT, CLUSTER));
+        assert_eq!((received.option, received.seal, received.cluster), (OPTION_SENT, SEAL_SENT, CLUSTER));
         assert!(received.verify(&key_of_tests(), &key, direction));
         assert!(!received.verify(&key_of_tests(), &key, direction.reversed()));
         assert!(!received.verify(&TunnelKey::new([0; 16]), &key, direction));
@@ -129,7 +149,7 @@ fn any_flipped_bit_of_the_option_or_vni_is_found() {
     let (frame, inner_off) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
     // RFC 8926: the reserved bits of the option header must be ignored.
     let reserved = [(53, 5), (53, 6), (53, 7)];
-    for (at, bit) in (46..49).chain(50..82).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+    for (at, bit) in (46..49).chain(50..90).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
         let mut flipped = frame.clone();
         flipped[at] ^= 1 << bit;
         let accepted = parse(&flipped, inner_off)
@@ -159,7 +179,7 @@ fn options_of_others() {
     let with = |option: [u8; 8]| {
         let mut frame = frame.clone();
         frame.splice(50..50, option);
-        frame[42] = 10;
+        frame[42] = 12;
         parse(&frame, inner_off + 8).map(|received| received.option)
     };
     assert_eq!(with([0x01, 0x02, 0x03, 1, 9, 9, 9, 9]), Ok(OPTION_SENT));
@@ -172,11 +192,11 @@ fn options_of_others() {
 fn what_is_refused_and_why() {
     let (frame, inner_off) = tunnelled(&ends("10.1.0.1", "10.1.0.2"));
     let refused = [
-        (42, 0x48, DropReason::TunnelMalformed), // Geneve version 1
+        (42, 0x4a, DropReason::TunnelMalformed), // Geneve version 1
         (44, 0x08, DropReason::TunnelMalformed), // another protocol inside
-        (42, 0x07, DropReason::BadMetadata),     // the headers end elsewhere
+        (42, 0x09, DropReason::BadMetadata),     // the headers end elsewhere
         (50, 0x00, DropReason::TunnelUnknown),   // no option of ours
-        (53, 6, DropReason::TunnelMalformed),    // our option with another length
+        (53, 8, DropReason::TunnelMalformed),    // our option with another length
         (54, 1, DropReason::TunnelUnknown),      // another version
         (55, 0, DropReason::TunnelUnknown),      // unknown kinds
         (55, 6, DropReason::TunnelUnknown),
@@ -204,11 +224,12 @@ fn hello() {
     let frame = hello_frame([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     assert_eq!(frame, [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
     let option = TunnelOption { kind: TunnelKind::Hello, ..OPTION_SENT };
-    let mut outer = [0; 82];
+    let mut outer = [0; 90];
     let (flow, direction) = (FlowKey::default(), Direction::LoToHi);
     let ends = ends("10.1.0.1", "10.1.0.2");
-    emit(&mut outer, frame.len(), &ends, CLUSTER, &option, &key_of_tests(), &flow, direction, 0);
-    let received = parse(&outer, 82).unwrap();
+    let (key, seal) = (key_of_tests(), SEAL_SENT);
+    emit(&mut outer, frame.len(), &ends, CLUSTER, &option, &seal, &key, &flow, direction, 0);
+    let received = parse(&outer, 90).unwrap();
     assert_eq!(received.option.kind, TunnelKind::Hello);
     assert!(received.verify(&key_of_tests(), &flow, direction));
 }

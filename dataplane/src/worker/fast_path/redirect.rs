@@ -1,36 +1,13 @@
 //! A packet of a flow that another live node owns: into the tunnel.
 
 use super::Glance;
-use crate::cluster::view::View;
 use crate::flow::{Generation, NodeId};
 use crate::limits::HOP_BUDGET;
 use crate::session::table::Slot;
-use crate::settings::Settings;
 use crate::wire::ethernet;
-use crate::wire::tunnel::{Outer, TaggedFlow, TunnelKind, TunnelOption};
+use crate::wire::tunnel::{TaggedFlow, TunnelKind, TunnelOption};
 use crate::worker::Worker;
 use crate::xsk::Io;
-
-/// Headers towards each peer that is live and whose link address is known; made when view or settings change.
-#[derive(Debug, Default)]
-pub(in crate::worker) struct Outers {
-    peers: Vec<(NodeId, Outer)>,
-}
-
-impl Outers {
-    pub(in crate::worker) fn renew(&mut self, view: &View, settings: &Settings) {
-        self.peers.clear();
-        let live = view.peers.iter().filter(|peer| view.is_live(peer.node));
-        self.peers.extend(
-            live.filter_map(|peer| Some((peer.node, Outer::new(peer.ends.as_ref()?, settings.cluster)))),
-        );
-    }
-
-    #[inline(always)]
-    fn towards(&self, node: NodeId) -> Option<&Outer> {
-        self.peers.iter().find(|(peer, _)| *peer == node).map(|(_, outer)| outer)
-    }
-}
 
 impl<I: Io> Worker<I> {
     /// Redirects the packet to its Owner; gives it back if anything but that may be right.
@@ -43,19 +20,19 @@ impl<I: Io> Worker<I> {
     ) -> Option<I::Frame> {
         let Some((owner, generation)) = self.shard.table.owned_by(slot) else { return Some(frame) };
         let Some(option) = self.redirect_option(glance, owner, generation) else { return Some(frame) };
-        let Some(outer) = self.fast.outers.towards(owner) else { return Some(frame) };
-        let (room, present) = (outer.length(), usize::from(glance.inner_off));
+        let Self { io, outward, .. } = self;
+        let Some(towards) = outward.live(owner) else { return Some(frame) };
+        let (room, present) = (towards.length(), usize::from(glance.inner_off));
         let carried = glance.length as usize + room - ethernet::HEADER;
         if carried > self.ports.cluster_link_mtu as usize || (present != 0 && present != room) {
             return Some(frame);
         }
-        if present == 0 && !self.io.grow_front(&mut frame, room) {
+        if present == 0 && !io.grow_front(&mut frame, room) {
             return Some(frame);
         }
-        let bytes = self.io.bytes_mut(&mut frame);
+        let bytes = io.bytes_mut(&mut frame);
         let flow = TaggedFlow::from(&glance.plain);
-        let key = &self.snapshots.settings.tunnel_key;
-        outer.write(&mut bytes[..room], glance.length as usize, &option, key, &flow, glance.flow_hash);
+        towards.write(&mut bytes[..room], glance.length as usize, &option, &flow, glance.flow_hash);
         self.shard.table.count_packet(slot, glance.length);
         if glance.option.is_none() {
             self.offer_direction(slot, glance.port, glance.plain.direction);
@@ -105,7 +82,7 @@ impl<I: Io> Worker<I> {
 
 impl<I: Io> Worker<I> {
     /// The view or the settings changed.
-    pub(in crate::worker) fn renew_outers(&mut self) {
-        self.fast.outers.renew(&self.snapshots.view, &self.snapshots.settings);
+    pub(in crate::worker) fn renew_outward(&mut self) {
+        self.outward.renew(&self.snapshots.view, &self.snapshots.settings);
     }
 }
