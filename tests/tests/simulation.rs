@@ -76,6 +76,12 @@ fn a_grant_not_taken_up_does_not_outlive_the_owner() {
     play(&[31, 222, 456, 496]);
 }
 
+/// The grant was lost, and the Owner began with the lower generation it knew of.
+#[test]
+fn a_director_believes_the_owner_its_claim_names() {
+    play(&[3064, 3814]);
+}
+
 /// A Query came back to the node that had asked: it granted the flow to itself and tunnelled to nobody.
 #[test]
 fn a_node_does_not_tunnel_to_itself() {
