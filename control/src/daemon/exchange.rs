@@ -129,7 +129,7 @@ impl Node {
                     }
                 }
             }
-            PeerEvent::TunnelKey { from, key } => self.take_tunnel_key(from, key)?,
+            PeerEvent::TunnelKey { from, key } => self.take_tunnel_key(from, *key)?,
             PeerEvent::Datagram { from, bytes } => {
                 let now = self.now();
                 self.membership.handle_message(from, &bytes, now);

@@ -106,7 +106,7 @@ pub enum PeerEvent {
         /// The peer.
         from: NodeId,
         /// The key.
-        key: PeerKey,
+        key: Box<PeerKey>,
     },
     /// A datagram of the peer, whoever else's words it may carry.
     Datagram {

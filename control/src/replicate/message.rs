@@ -102,7 +102,7 @@ pub enum Message {
     /// The sender drains and hands these sessions to the receiver.
     HandOver(Vec<Record>),
     /// The receiver shall speak to the sender in the tunnel with this key from now on.
-    TunnelKey(PeerKey),
+    TunnelKey(Box<PeerKey>),
     /// A frame of a kind or version this node does not know.
     Unknown(u8),
 }
@@ -160,7 +160,7 @@ impl Message {
             HAND_OVER => Self::HandOver(records(&mut body, kind)?),
             TUNNEL_KEY => {
                 let [id] = take(&mut body, kind)?;
-                Self::TunnelKey(PeerKey { id, key: TunnelKey::new(take(&mut body, kind)?) })
+                Self::TunnelKey(Box::new(PeerKey { id, key: TunnelKey::new(take(&mut body, kind)?) }))
             }
             _ => Self::Unknown(kind),
         })
@@ -359,7 +359,7 @@ mod tests {
             (bulk_end(4), Message::BulkEnd { sync: 4 }),
             (hand_over(&[record(1, 1)]), Message::HandOver(vec![record(1, 1)])),
             (claim_checks(&[claim(), claim()]), Message::ClaimChecks(vec![claim(), claim()])),
-            (tunnel_key(&key()), Message::TunnelKey(key())),
+            (tunnel_key(&key()), Message::TunnelKey(Box::new(key()))),
             (claims_denied(&[claim()]), Message::ClaimsDenied(vec![claim()])),
         ] {
             let length = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -206,7 +206,8 @@ impl Control {
                 self.membership.evidence_mut().disconnected(peer);
             }
             PeerEvent::TunnelKey { from, key } => {
-                if self.keys.handle_given(from, key) {
+                let is_new = self.keys.handle_given(from, *key);
+                if is_new {
                     self.membership.touch();
                     self.renew_view(mailbox, now);
                 }

@@ -182,7 +182,7 @@ fn numbers_of_the_messages() {
         Message::ClaimChecks(Vec::new()),
         Message::ClaimsDenied(Vec::new()),
         Message::HandOver(Vec::new()),
-        Message::TunnelKey(PeerKey { id: 1, key: TunnelKey::new(KEY) }),
+        Message::TunnelKey(Box::new(PeerKey { id: 1, key: TunnelKey::new(KEY) })),
     ];
     let code: Vec<_> =
         messages.iter().map(|message| (message.kind().to_string(), name(message).to_owned())).collect();
