@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -51,8 +52,16 @@ struct Rig {
     view: View,
     settings: Settings,
     /// What the peers open this node's packets with.
-    receiver: Keyring,
+    /// Of each peer, by the outer destination's link address.
+    receivers: BTreeMap<[u8; 6], Keyring>,
     _socket: std::os::fd::OwnedFd,
+}
+
+/// What a peer opens this node's packets with.
+fn receiver() -> Keyring {
+    let mut receiver = Keyring::default();
+    receiver.take(OpenKey::new(ME, peer_key()));
+    receiver
 }
 
 fn address(ipv6: bool, last: u8) -> IpAddr {
@@ -134,10 +143,8 @@ impl Rig {
             now: NowMs(1_000),
         });
         let worker = worker.with_forwards(SharedWords::new(steering.forwards()));
-        let mut receiver = Keyring::default();
-        receiver.take(OpenKey::new(ME, peer_key()));
-        let mut rig =
-            Self { steering, worker, wire, mailbox, view, settings: settings(), receiver, _socket: socket };
+        let (settings, receivers) = (settings(), BTreeMap::new());
+        let mut rig = Self { steering, worker, wire, mailbox, view, settings, receivers, _socket: socket };
         rig.open();
         rig.turn();
         rig
@@ -204,9 +211,10 @@ impl Rig {
         let inner_off = tunnelled.len() - inner.len();
         let packet = Packet::parse(inner, DATA, &FlowHasher::new(SEED)).unwrap();
         let received = tunnel::parse(tunnelled, inner_off).unwrap();
+        let receiver = self.receivers.entry(tunnelled[..6].try_into().unwrap()).or_insert_with(receiver);
         let mut open = || {
             let right = |key: &TunnelKey| received.verify(key, &packet.key, packet.direction);
-            self.receiver.open(ME, &received.seal, right)
+            receiver.open(ME, &received.seal, right)
         };
         assert_eq!(open(), Ok(()), "{case}");
         assert_eq!(open(), Err(DropReason::TunnelReplay), "{case}");

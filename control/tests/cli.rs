@@ -231,7 +231,7 @@ fn check_finds_what_is_wrong_with_a_host() {
         (
             "ip link set nic-cluster mtu 1500; check --cluster-address 192.0.2.1",
             0,
-            "run `ip link set nic-cluster mtu 1582`",
+            "run `ip link set nic-cluster mtu 1590`",
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();

@@ -263,6 +263,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("new-flow-rate", "5000000", "a rate is written RATE[:BURST]"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("tunnel-rekey", "9", "a tunnel rekey time in seconds is a whole number from 10 to 604800"),
+    ("former-directors-ms", "60001", "the time former Directors are asked is a whole number from 0 to 60000"),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
     ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),
     ("quorum", "65", "a quorum is a whole number from 0 to 64"),
