@@ -28,12 +28,16 @@ nginx-light:nginx
 curl:curl
 valgrind:valgrind
 etcd-server:etcd
+iperf3:iperf3
+openssh-client:ssh
+openssh-server:sshd
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev
 dpdk-dev:dpdk-testpmd
 conntrack:conntrack
 conntrackd:conntrackd
+keepalived:keepalived
 "
 
 # Programs of the administrator are often not in an ordinary user's path.

@@ -20,6 +20,7 @@ use crate::rig::{self, Counters, DEVICE_CORE, NODES, Policy, Rig, Thread};
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
 pub use cluster::Cluster;
 pub use conntrackd::Conntrackd;
+pub(crate) use conntrackd::configuration as conntrackd_configuration;
 pub use node::NodePlan;
 
 /// Interrupt of the ingress at most this long after the first packet.

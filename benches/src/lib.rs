@@ -5,6 +5,7 @@
 pub mod conversation;
 mod cpu_time;
 pub mod device;
+pub mod firewall_pair;
 pub mod generator;
 pub mod measure;
 pub mod node;

@@ -29,7 +29,7 @@ pub struct Conntrackd {
 
 /// Buffers as large as conntrackd's documentation recommends for busy firewalls, everything kept in memory,
 /// nothing logged.
-fn configuration(folder: &str, me: &str, other: &str, interface: &str) -> String {
+pub(crate) fn configuration(folder: &str, me: &str, other: &str, interface: &str) -> String {
     format!(
         "Sync {{
     Mode FTFW {{

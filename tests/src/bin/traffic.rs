@@ -87,6 +87,15 @@ struct Keep {
     /// Milliseconds between an answer and the next message of a TCP connection.
     #[arg(long, default_value_t = 200)]
     tcp_pause_ms: u64,
+    /// More TCP connections, which say something seldom.
+    #[arg(long, default_value_t = 0)]
+    quiet: usize,
+    /// Milliseconds between an answer and the next message of one of those.
+    #[arg(long, default_value_t = 3000)]
+    quiet_pause_ms: u64,
+    /// Count connections that cannot be opened instead of ending.
+    #[arg(long)]
+    lenient: bool,
     /// UDP flows.
     #[arg(long, default_value_t = 0)]
     udp: usize,
@@ -102,6 +111,9 @@ impl Keep {
             from: self.from,
             tcp: self.tcp,
             tcp_pause: Duration::from_millis(self.tcp_pause_ms),
+            quiet: self.quiet,
+            quiet_pause: Duration::from_millis(self.quiet_pause_ms),
+            lenient: self.lenient,
             udp: self.udp,
             udp_interval: Duration::from_millis(self.udp_interval_ms),
         }

@@ -5,8 +5,8 @@
 //! the routers move the paths away from the nodes a case is going to harm, as ECMP does when a next hop changes. So
 //! what is measured is samepath, not the routers.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -14,19 +14,15 @@ use nix::sys::signal::Signal;
 use crate::bed::plan::{Family, NODES};
 use crate::bed::{Bed, Service};
 use crate::cli::Roles;
+use crate::scenario::kept::{Kept, start_echo};
 use crate::traffic::lasting::Told;
-use crate::web::Web;
-use crate::{artifacts, wait};
+use crate::wait;
+use crate::web::{Download, Web};
 
-/// Port of the conversations' server.
-const PORT: u16 = 7007;
+pub use crate::scenario::kept::Traffic;
 
-/// How long something under traffic may take to come to rest after it was mended.
-const CALM: Duration = Duration::from_secs(30);
-
-/// A death is noticed after a second (`--peer-timeout-ms`), and a conversation counts as silent after half a second:
-/// calm that lasts as long as this is calm.
-const NOTICED: Duration = Duration::from_millis(2500);
+/// How long backups may take.
+const BACKED_UP: Duration = Duration::from_secs(30);
 
 /// Traffic before anything happens.
 const ORDINARY: Duration = Duration::from_millis(700);
@@ -181,23 +177,11 @@ fn cut_for_a_while(bed: &Bed, towards: bool, from: bool, harm: Duration) -> Resu
     bed.mend_cluster_link()
 }
 
-/// How much traffic a case has, and how long it lasts.
-#[derive(Clone, Copy, Debug)]
-pub struct Traffic {
-    /// TCP connections.
-    pub tcp: usize,
-    /// Pause between two messages of one, ms.
-    pub tcp_pause_ms: u32,
-    /// UDP flows, a datagram each 10 ms.
-    pub udp: usize,
-    /// How long a node sleeps, or a link is cut: longer than it takes until all peers have given it up.
-    pub harm: Duration,
-}
-
-impl Default for Traffic {
-    fn default() -> Self {
-        Self { tcp: 64, tcp_pause_ms: 100, udp: 8, harm: Duration::from_millis(2500) }
-    }
+/// Who sees what a case does.
+#[derive(Debug)]
+pub struct Audience {
+    kept: Kept,
+    download: Download,
 }
 
 /// A bed whose server answers.
@@ -216,12 +200,7 @@ impl Stage {
     pub fn set(mut bed: Bed, extra: &[&str]) -> Result<Self> {
         bed.start_nodes(extra)?;
         let pair = bed.director_on(2, Family::V4)?;
-        let mut echo = bed.server().command(artifacts::sibling("samepath-traffic")?);
-        echo.args(["echo", "--port", &PORT.to_string(), "--address", &pair.1.to_string()]);
-        let echo = bed.start_service("echo", &mut echo)?;
-        wait::until_true("the echo server is ready", Duration::from_secs(5), || {
-            Ok(echo.output().contains("ready"))
-        })?;
+        let echo = start_echo(&bed, pair.1)?;
         let web = bed.start_web()?;
         let extra = extra.iter().map(ToString::to_string).collect();
         Ok(Self { bed, extra, pair, web, _echo: echo })
@@ -229,29 +208,73 @@ impl Stage {
 
     /// Lets a case happen under traffic; what the traffic saw of it. All nodes run again afterwards.
     pub fn play(&mut self, case: Case, traffic: Traffic) -> Result<Told> {
+        let audience = self.prepare(case, traffic)?;
+        let told = self.endure(case, traffic, audience)?;
+        self.restore()?;
+        Ok(told)
+    }
+
+    /// Traffic of a case, backed up and on the paths that the case leaves alone.
+    pub fn prepare(&mut self, case: Case, traffic: Traffic) -> Result<Audience> {
         self.bed.forward_via(1)?;
         self.bed.return_via(3)?;
-        let mut keep = self.begin(traffic)?;
-        let mut download = self.bed.begin_large_at(self.pair, DOWNLOAD_RATE)?;
-        self.wait_for_backups(traffic.tcp + traffic.udp)?;
+        let kept = Kept::open(&self.bed, self.pair, traffic)?;
+        let download = self.bed.begin_large_at(self.pair, DOWNLOAD_RATE)?;
+        self.wait_for_backups(traffic.flows())?;
         let (forward, back) = case.paths();
         self.bed.forward_via(forward)?;
         self.bed.return_via(back)?;
         for_a_while(ORDINARY);
-        mark(&keep)?;
+        kept.mark()?;
         for_a_while(ORDINARY);
+        Ok(Audience { kept, download })
+    }
+
+    /// Lets a case happen; what its traffic saw of it. An error is the case's, not its preparation's.
+    pub fn endure(&mut self, case: Case, traffic: Traffic, mut audience: Audience) -> Result<Told> {
         let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
         case.happen(&mut self.bed, &extra, traffic.harm).with_context(|| case.name())?;
-        let told = wait_for_calm(&mut keep).with_context(|| case.name())?;
-        download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
-        drop((keep, download));
+        let told = audience.kept.wait_for_calm().with_context(|| case.name())?;
+        audience.download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
+        Ok(told)
+    }
+
+    /// All nodes run again.
+    pub fn restore(&mut self) -> Result<()> {
+        let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
         for number in 1..=NODES {
             if !self.bed.running().contains(&number) {
                 self.bed.start_node(number, &extra)?;
             }
         }
-        self.bed.wait_members(NODES)?;
-        Ok(told)
+        self.bed.wait_members(NODES)
+    }
+
+    /// Traffic on paths through the Owner's machine: both directions, or, `asymmetric`, only those to the server.
+    pub fn prepare_machine(&mut self, asymmetric: bool, traffic: Traffic) -> Result<Kept> {
+        let back = if asymmetric { 3 } else { 1 };
+        self.bed.forward_via(1)?;
+        self.bed.return_via(back)?;
+        let keep = Kept::open(&self.bed, self.pair, traffic)?;
+        self.wait_for_backups(keep.tell()?.tcp + traffic.udp)?;
+        for_a_while(ORDINARY);
+        keep.mark()?;
+        for_a_while(ORDINARY);
+        Ok(keep)
+    }
+
+    /// The Owner's machine dies with all its links; both routers see the carrier go and take node 2 instead. Who has
+    /// no answer after `patience` has lost its session. Node 1 is dead afterwards.
+    pub fn lose_machine(&mut self, asymmetric: bool, keep: &mut Kept, patience: Duration) -> Result<Told> {
+        self.bed.kill_node(1)?;
+        self.bed
+            .node_namespace(1)
+            .ip("link set inside down\nlink set outside down\nlink set cluster down\n")?;
+        self.bed.forward_via(2)?;
+        if !asymmetric {
+            self.bed.return_via(2)?;
+        }
+        keep.settle(patience)
     }
 
     /// Ends what runs besides the nodes.
@@ -260,23 +283,9 @@ impl Stage {
         self.bed
     }
 
-    fn begin(&self, traffic: Traffic) -> Result<Service> {
-        let mut keep = self.bed.client().command(artifacts::sibling("samepath-traffic")?);
-        keep.args(["keep", "--to", &SocketAddr::new(self.pair.1, PORT).to_string()]);
-        keep.args(["--from", &self.pair.0.to_string()]);
-        keep.args(["--tcp", &traffic.tcp.to_string(), "--tcp-pause-ms", &traffic.tcp_pause_ms.to_string()]);
-        keep.args(["--udp", &traffic.udp.to_string(), "--udp-interval-ms", "10"]);
-        let mut keep = self.bed.start_service("keep", &mut keep)?;
-        wait::until_true("all conversations are open", CALM, || {
-            ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
-            Ok(keep.output().contains("ready"))
-        })?;
-        Ok(keep)
-    }
-
     /// Nodes 2 and 3 have everything node 1 owns, in the state it is in.
     fn wait_for_backups(&self, flows: usize) -> Result<()> {
-        wait::until_true("all sessions are backed up", CALM, || {
+        wait::until_true("all sessions are backed up", BACKED_UP, || {
             let owner = self.bed.stats(1)?;
             // A flow whose first packet was sent again may have begun elsewhere.
             ensure!(owner.sessions.owner >= flows as u64 * 3 / 4, "{:?}", owner.sessions);
@@ -287,38 +296,4 @@ impl Stage {
             Ok(true)
         })
     }
-}
-
-fn mark(keep: &Service) -> Result<()> {
-    let marks = |service: &Service| service.output().matches("marked").count();
-    let before = marks(keep);
-    keep.signal(Signal::SIGUSR1)?;
-    wait::until_true("the account begins anew", CALM, || Ok(marks(keep) > before))
-}
-
-fn tell(keep: &Service) -> Result<Told> {
-    let accounts = |service: &Service| service.output().lines().filter(|line| line.starts_with('{')).count();
-    let before = accounts(keep);
-    keep.signal(Signal::SIGUSR2)?;
-    wait::until_true("the account is told", CALM, || Ok(accounts(keep) > before))?;
-    let output = keep.output();
-    let last = output.lines().rfind(|line| line.starts_with('{') && line.ends_with('}'));
-    Ok(serde_json::from_str(last.context("no whole account")?)?)
-}
-
-/// Waits until no conversation that is not broken has been silent for longer than it takes to notice a death.
-fn wait_for_calm(keep: &mut Service) -> Result<Told> {
-    let mut calm_since = Instant::now();
-    let calm = wait::until_true("all conversations go on", CALM, || {
-        ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
-        let silent = tell(keep)?.silent;
-        if silent > 0 {
-            calm_since = Instant::now();
-        }
-        ensure!(calm_since.elapsed() > NOTICED, "{silent} are silent");
-        Ok(true)
-    });
-    let told = tell(keep)?;
-    calm.with_context(|| format!("{told:?}"))?;
-    Ok(told)
 }

@@ -3,6 +3,7 @@
 
 pub mod failover;
 pub mod flood;
+pub mod kept;
 pub mod long_flow;
 pub mod simultaneous;
 pub mod split_flow;

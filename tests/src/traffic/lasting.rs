@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 /// Bytes of every message.
 const MESSAGE: usize = 64;
 
-/// Connections that are opened at the same time.
-const OPENING: usize = 64;
+/// Connections that are opened at the same time: fewer than a listener's backlog holds.
+const OPENING: usize = 256;
 
 /// How long opening a connection may take.
 const OPEN: Duration = Duration::from_secs(10);
@@ -34,6 +34,12 @@ pub struct Conversations {
     pub tcp: usize,
     /// Pause after each answer on a TCP connection.
     pub tcp_pause: Duration,
+    /// More TCP connections, which say something seldom.
+    pub quiet: usize,
+    /// Pause after each answer on one of those.
+    pub quiet_pause: Duration,
+    /// Connections that cannot be opened are counted ([`Told::unopened`]) instead of an error.
+    pub lenient: bool,
     /// UDP flows.
     pub udp: usize,
     /// Time between two datagrams of a UDP flow.
@@ -45,6 +51,9 @@ pub struct Conversations {
 pub struct Told {
     /// TCP connections that were opened.
     pub tcp: usize,
+    /// TCP connections that could not be opened.
+    #[serde(default)]
+    pub unopened: usize,
     /// Of those, the ones that are no more, by the error's words.
     pub broken: BTreeMap<String, usize>,
     /// TCP connections that have been waiting for an answer for longer than 15 s.
@@ -57,7 +66,7 @@ pub struct Told {
     pub udp_sent: u64,
     /// Datagrams that came back, late ones too.
     pub udp_answers: u64,
-    /// Of each TCP connection the longest time between two answers, less the pause, ms, sorted.
+    /// Of each TCP connection that is not quiet the longest time between two answers, less the pause, ms, sorted.
     pub tcp_silence_ms: Vec<f64>,
     /// Of each UDP flow the longest time between two datagrams that came back, ms, sorted.
     pub udp_silence_ms: Vec<f64>,
@@ -77,14 +86,23 @@ struct Book {
     answers: u64,
     sent: u64,
     error: Option<String>,
+    opened: bool,
 }
 
 impl Book {
     fn new() -> Self {
-        Self { last: Instant::now(), longest: Duration::ZERO, answers: 0, sent: 0, error: None }
+        Self {
+            last: Instant::now(),
+            longest: Duration::ZERO,
+            answers: 0,
+            sent: 0,
+            error: None,
+            opened: false,
+        }
     }
 
     fn answered(&mut self) {
+        self.opened = true;
         let now = Instant::now();
         self.longest = self.longest.max(now - self.last);
         self.last = now;
@@ -98,7 +116,7 @@ impl Book {
 
     /// Whether it has been waiting for longer than `patience`, its usual `pause` not counted.
     fn waits(&self, now: Instant, patience: Duration, pause: Duration) -> bool {
-        self.error.is_none() && now - self.last > patience + pause
+        self.opened && self.error.is_none() && now - self.last > patience + pause
     }
 
     fn mark(&mut self) {
@@ -129,25 +147,29 @@ impl Lasting {
     /// that cannot be opened is an error; a first datagram is sent again until it is answered.
     pub async fn begin(conversations: Conversations) -> Result<Self> {
         let books = |count: usize| -> Books { (0..count).map(|_| Mutex::new(Book::new())).collect() };
-        let (tcp, udp) = (books(conversations.tcp), books(conversations.udp));
+        let (tcp, udp) = (books(conversations.tcp + conversations.quiet), books(conversations.udp));
         let mut opening = JoinSet::new();
         let gate = Arc::new(Semaphore::new(OPENING));
-        for index in 0..conversations.tcp {
+        for index in 0..tcp.len() {
             let (from, to) = ends(&conversations, index);
             let gate = gate.clone();
             opening.spawn(async move {
                 let _turn = gate.acquire().await.map_err(Error::other)?;
-                let stream = tokio::time::timeout(OPEN, open(from, to)).await.map_err(Error::other)?;
-                Ok::<_, Error>((
-                    index,
-                    stream.map_err(|error| Error::new(error.kind(), format!("{from} to {to}: {error}")))?,
-                ))
+                let opened = tokio::time::timeout(OPEN, open(from, to)).await.unwrap_or_else(late);
+                let named = |error: Error| Error::new(error.kind(), format!("{from} to {to}: {error}"));
+                Ok::<_, Error>((index, opened.map_err(named)))
             });
         }
         let mut tasks = JoinSet::new();
         while let Some(opened) = opening.join_next().await {
-            let (index, stream) = opened??;
-            tasks.spawn(keep_tcp(stream, conversations.tcp_pause, tcp.clone(), index));
+            let (index, opened) = opened??;
+            match opened {
+                Ok(stream) => {
+                    drop(tasks.spawn(keep_tcp(stream, pause(&conversations, index), tcp.clone(), index)))
+                }
+                Err(_) if conversations.lenient => {}
+                Err(error) => return Err(error),
+            }
         }
         for index in 0..conversations.udp {
             let (from, to) = ends(&conversations, index);
@@ -170,18 +192,25 @@ impl Lasting {
     /// What happened since the last mark.
     pub fn tell(&self) -> Told {
         let now = Instant::now();
-        let mut told = Told { tcp: self.tcp.len(), ..Told::default() };
+        let mut told = Told::default();
         for index in 0..self.tcp.len() {
             note(&self.tcp, index, |book| {
+                if !book.opened {
+                    told.unopened += 1;
+                    return;
+                }
+                told.tcp += 1;
                 told.tcp_answers += book.answers;
                 if let Some(error) = &book.error {
                     *told.broken.entry(error.clone()).or_default() += 1;
                 }
-                let pause = self.conversations.tcp_pause;
+                let pause = pause(&self.conversations, index);
                 told.stalled += usize::from(book.waits(now, STALLED, pause));
                 told.silent += usize::from(book.waits(now, SILENT, pause));
-                let silence = book.silence(now).saturating_sub(pause);
-                told.tcp_silence_ms.push(silence.as_secs_f64() * 1e3);
+                if index < self.conversations.tcp {
+                    let silence = book.silence(now).saturating_sub(pause);
+                    told.tcp_silence_ms.push(silence.as_secs_f64() * 1e3);
+                }
             });
         }
         for index in 0..self.udp.len() {
@@ -203,6 +232,15 @@ fn ends(conversations: &Conversations, index: usize) -> (IpAddr, SocketAddr) {
     let from = &conversations.from;
     let to = &conversations.to;
     (from[index % from.len()], to[(index / from.len()) % to.len()])
+}
+
+/// The first ones speak often, the rest seldom.
+fn pause(conversations: &Conversations, index: usize) -> Duration {
+    if index < conversations.tcp { conversations.tcp_pause } else { conversations.quiet_pause }
+}
+
+fn late<T>(_: tokio::time::error::Elapsed) -> Result<T> {
+    Err(Error::from(ErrorKind::TimedOut))
 }
 
 async fn open(from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
@@ -330,6 +368,9 @@ mod tests {
             from: vec![here],
             tcp: 5,
             tcp_pause: Duration::from_millis(5),
+            quiet: 0,
+            quiet_pause: Duration::ZERO,
+            lenient: false,
             udp: 2,
             udp_interval: Duration::from_millis(5),
         }
@@ -364,7 +405,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_an_error() {
+    async fn nobody_there_is_an_error_or_counted() {
         assert!(Lasting::begin(demand(1)).await.is_err());
+        let lenient = Conversations { quiet: 2, udp: 0, lenient: true, ..demand(1) };
+        let told = Lasting::begin(lenient).await.unwrap().tell();
+        assert_eq!((told.tcp, told.unopened, told.silent), (0, 7, 0), "{told:?}");
     }
 }
