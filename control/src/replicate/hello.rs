@@ -1,19 +1,50 @@
 //! The first message of both sides: who I am, what must agree, what I already hold of yours.
 //!
 //! ```text
-//!  0 protocol u16 | 2 node u16 | 4 cluster u32 | 8 hash version | 9 hash mode | 10 flags | 11 zero
+//!  0 lowest version u16 | 2 node u16 | 4 cluster u32 | 8 hash version | 9 hash mode | 10 flags | 11 highest version
 //!  12 key fingerprint u64 | 20 boot id u64 | 28 ms since start u64
 //!  36 boot id of the peer whose records are held u64 | 44 last sequence of it acknowledged u64
 //!  flags: 1 = what is held is whole (its bulk sync was completed)
+//!  52 fields: type u16 · length u16 · value, to the end of the frame; none is defined yet
 //! ```
-//! Later protocol versions keep these 52 bytes, so that the refusal can always be explained.
+//! Later versions keep these 52 bytes, so that the refusal can always be explained. Highest version 0 means: the lowest
+//! alone. Fields and flags a node does not know are skipped.
 
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::{DIRECTOR_HASH_VERSION, DirectorHash};
 use samepath_dataplane::flow::NodeId;
 
-use super::message::VERSION;
+use super::message::{LOWEST, VERSION};
 use super::refusal::Refusal;
+
+/// The versions of the control channel a node speaks, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Versions {
+    /// The lowest.
+    pub lowest: u16,
+    /// The highest.
+    pub highest: u16,
+}
+
+impl Versions {
+    /// What this release speaks.
+    pub const SPOKEN: Self = Self { lowest: LOWEST as u16, highest: VERSION as u16 };
+
+    /// The highest version both speak.
+    pub fn common(self, other: Self) -> Option<u16> {
+        let version = self.highest.min(other.highest);
+        (version >= self.lowest.max(other.lowest)).then_some(version)
+    }
+}
+
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.lowest == self.highest {
+            true => write!(f, "{}", self.lowest),
+            false => write!(f, "{} to {}", self.lowest, self.highest),
+        }
+    }
+}
 
 /// What this node is, and what peers must agree with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +61,8 @@ pub struct Identity {
     pub boot_id: u64,
     /// When this process started.
     pub started: NowMs,
+    /// The versions it speaks.
+    pub versions: Versions,
 }
 
 /// What a receiver holds of a sender's records.
@@ -46,8 +79,8 @@ pub struct Held {
 /// See the picture above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hello {
-    /// Protocol version.
-    pub protocol: u16,
+    /// The versions its sender speaks.
+    pub versions: Versions,
     /// The sender of the Hello.
     pub node: NodeId,
     /// Its cluster id.
@@ -70,7 +103,7 @@ impl Identity {
     /// The Hello this node says to a peer of whose records it holds `held`.
     pub fn hello(&self, held: Held, now: NowMs) -> Hello {
         Hello {
-            protocol: VERSION.into(),
+            versions: self.versions,
             node: self.node,
             cluster: self.cluster,
             hash_version: DIRECTOR_HASH_VERSION,
@@ -83,13 +116,12 @@ impl Identity {
     }
 
     /// Whether this node and the one that said `hello`, known by its certificate as `peer`, may
-    /// exchange records.
-    pub fn check(&self, peer: NodeId, hello: &Hello) -> Result<(), Refusal> {
+    /// exchange records, and in which version.
+    pub fn check(&self, peer: NodeId, hello: &Hello) -> Result<u8, Refusal> {
         let me = self.node;
-        if hello.protocol != u16::from(VERSION) {
-            let versions = (VERSION.into(), hello.protocol);
-            return Err(Refusal::Protocol { me, peer, versions });
-        }
+        let version = self.versions.common(hello.versions).and_then(|version| u8::try_from(version).ok());
+        let versions = (self.versions, hello.versions);
+        let version = version.ok_or(Refusal::Protocol { me, peer, versions })?;
         if hello.cluster != self.cluster {
             return Err(Refusal::Cluster { me, peer, clusters: (self.cluster, hello.cluster) });
         }
@@ -107,7 +139,7 @@ impl Identity {
         if hello.fingerprint != self.fingerprint {
             return Err(Refusal::Fingerprint { me, peer });
         }
-        Ok(())
+        Ok(version)
     }
 }
 
@@ -117,10 +149,11 @@ impl Hello {
 
     /// Appends the body.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.protocol.to_be_bytes());
+        out.extend_from_slice(&self.versions.lowest.to_be_bytes());
         out.extend_from_slice(&self.node.0.to_be_bytes());
         out.extend_from_slice(&self.cluster.to_be_bytes());
-        out.extend_from_slice(&[self.hash_version, self.hash_mode, self.held.whole.into(), 0]);
+        let highest = u8::try_from(self.versions.highest).unwrap_or(u8::MAX);
+        out.extend_from_slice(&[self.hash_version, self.hash_mode, self.held.whole.into(), highest]);
         out.extend_from_slice(&self.fingerprint.to_be_bytes());
         out.extend_from_slice(&self.boot_id.to_be_bytes());
         out.extend_from_slice(&self.started_ms_ago.to_be_bytes());
@@ -132,9 +165,11 @@ impl Hello {
     pub fn decode(body: &mut &[u8]) -> Option<Self> {
         let (bytes, rest) = body.split_at_checked(Self::SIZE)?;
         *body = rest;
+        let lowest = u16::from_be_bytes([bytes[0], bytes[1]]);
+        let highest = u16::from(bytes[11]).max(lowest);
         let number = |at: usize| bytes[at..at + 8].iter().fold(0, |sum, &b| sum << 8 | u64::from(b));
         Some(Self {
-            protocol: u16::from_be_bytes([bytes[0], bytes[1]]),
+            versions: Versions { lowest, highest },
             node: NodeId(u16::from_be_bytes([bytes[2], bytes[3]])),
             cluster: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
             hash_version: bytes[8],
@@ -158,7 +193,7 @@ mod tests {
         let mut out = Vec::new();
         identity(2).hello(held, NowMs(1000 + 0x1234)).encode(&mut out);
         let expected: [u8; Hello::SIZE] = [
-            0, 2, 0, 2, 0, 0, 0, 7, 1, 1, 1, 0, //
+            0, 2, 0, 2, 0, 0, 0, 7, 1, 1, 1, 2, //
             0, 0, 0, 0, 0, 0, 0xf1, 0x9e, //
             0, 0, 0, 0, 0, 0, 0xb0, 0x02, //
             0, 0, 0, 0, 0, 0, 0x12, 0x34, //
@@ -174,9 +209,9 @@ mod tests {
     fn every_disagreement_has_its_sentence() {
         let peer = NodeId(2);
         let good = identity(2).hello(Held::default(), NowMs(1000));
-        assert_eq!(identity(1).check(peer, &good), Ok(()));
+        assert_eq!(identity(1).check(peer, &good), Ok(VERSION));
         for (hello, words) in [
-            (Hello { protocol: 9, ..good }, "protocol"),
+            (Hello { versions: Versions { lowest: 8, highest: 9 }, ..good }, "8 to 9"),
             (Hello { cluster: 8, ..good }, "--cluster-id"),
             (Hello { node: NodeId(1), ..good }, "--node-id"),
             (Hello { node: NodeId(3), ..good }, "certificate"),

@@ -13,7 +13,7 @@ use super::event::{BulkRoom, PeerEvent, PeerStats};
 use super::hello::Identity;
 use super::limits::{REFUSALS, STRANGER_MS};
 use super::log::Log;
-use super::message::{Claim, Malformed, Message};
+use super::message::{self, Claim, Malformed, Message};
 use super::receiver::Receiver;
 use super::refusal::{By, Refusal};
 use super::sender::Sender;
@@ -53,6 +53,8 @@ struct Peer {
     address: SocketAddr,
     sender: Sender,
     receiver: Receiver,
+    /// The version agreed on, by [`Side`].
+    version: [u8; 2],
     /// What was last refused, by [`Side`].
     refused: [Option<(By, String)>; 2],
 }
@@ -63,7 +65,7 @@ impl Machine {
         let peer = |&(node, address): &(NodeId, SocketAddr)| {
             let sender = Sender::new(node, identity.started);
             let receiver = Receiver::new(node);
-            (node, Peer { address, sender, receiver, refused: [None, None] })
+            (node, Peer { address, sender, receiver, version: [message::VERSION; 2], refused: [None, None] })
         };
         Self {
             identity,
@@ -137,7 +139,7 @@ impl Machine {
         match (link.side, message) {
             (Side::Sending, _) if peer.sender.link != Some(link.id) => Ok(None),
             (Side::Sending, Message::Hello(hello)) => {
-                self.identity.check(link.peer, &hello)?;
+                peer.version[Side::Sending as usize] = self.identity.check(link.peer, &hello)?;
                 let boot_id = self.identity.boot_id;
                 if !peer.sender.greeted(&hello, boot_id, &self.log, &mut self.events) {
                     return Err(malformed(Malformed::Order(Message::Hello(hello).kind())));
@@ -155,7 +157,7 @@ impl Machine {
             (Side::Sending, Message::Unknown(_)) => Ok(None),
             (Side::Sending, other) => Err(malformed(Malformed::Order(other.kind()))),
             (Side::Receiving, Message::Hello(hello)) if peer.receiver.link != Some(link.id) => {
-                self.identity.check(link.peer, &hello)?;
+                peer.version[Side::Receiving as usize] = self.identity.check(link.peer, &hello)?;
                 let restarted = peer.receiver.greeted(&hello, link.id);
                 peer.refused[Side::Receiving as usize] = None;
                 Ok(restarted.then_some(PeerEvent::Restarted { from: link.peer }))
@@ -188,14 +190,16 @@ impl Machine {
     /// The next frame for this link. To be called when the link has room: what is returned counts
     /// as sent.
     pub fn poll_message(&mut self, link: Link, now: NowMs) -> Option<Vec<u8>> {
-        let Peer { sender, receiver, .. } = self.peers.get_mut(&link.peer)?;
+        let Peer { sender, receiver, version, .. } = self.peers.get_mut(&link.peer)?;
         let held = receiver.held();
         let hello = || self.identity.hello(held, now);
-        match link.side {
+        let mut frame = match link.side {
             Side::Sending if sender.link == Some(link.id) => sender.poll(&self.log, hello, &mut self.events),
             Side::Receiving if receiver.link == Some(link.id) => receiver.poll(hello),
             _ => None,
-        }
+        }?;
+        message::speak(version[link.side as usize], &mut frame);
+        Some(frame)
     }
 
     /// What the consumer must know beside what [`Self::handle_message`] returned.

@@ -18,18 +18,24 @@
 //!  claim: lo 16 · hi 16 · lo port u16 · hi port u16 · protocol and VLANs u32 · generation u32
 //! ```
 //! The dialling node sends 1, 2, 3, 4, 5, 7, 8, 9, 10; the accepting one 1 and 6.
-//! Frames of another version (but Hello) and unknown kinds are skipped; bytes behind a known body too.
+//! A frame says the version both nodes agreed on at Hello. Frames of a version above its own (but Hello)
+//! and unknown kinds are skipped; bytes behind a known body too, so later releases add fields behind.
 
 use samepath_dataplane::flow::{FlowKey, Generation};
 use samepath_dataplane::keyring::PeerKey;
-use samepath_dataplane::wire::record::Record;
+use samepath_dataplane::wire::record::{Record, RecordError};
 use samepath_dataplane::wire::tunnel::TunnelKey;
 
 use super::hello::Hello;
 use super::limits::{FRAME_CLAIMS, FRAME_RECORDS};
 
-/// Version of the frames; a node that speaks another one is refused at Hello.
+/// Highest version this release speaks.
 pub const VERSION: u8 = 2;
+
+/// Lowest version this release speaks. A release that changes the meaning of a field raises [`VERSION`] and goes on
+/// speaking the version before, so that nodes can be upgraded one by one. Version 1 knew no tunnel keys, and without
+/// them no packet passes between two nodes.
+pub const LOWEST: u8 = 2;
 
 const HELLO: u8 = 1;
 const RECORDS: u8 = 2;
@@ -117,8 +123,8 @@ pub enum Malformed {
     #[error("a frame of kind {0} claims {1} entries")]
     Count(u8, u16),
     /// A record that cannot be read.
-    #[error("a session record cannot be read")]
-    Record,
+    #[error("{0}")]
+    Record(RecordError),
     /// A frame that is allowed, but not now.
     #[error("a frame of kind {0} came out of order")]
     Order(u8),
@@ -132,7 +138,7 @@ impl Message {
     pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let mut body = frame;
         let [version, kind] = take(&mut body, 0)?;
-        if version != VERSION && kind != HELLO {
+        if !(1..=VERSION).contains(&version) && kind != HELLO {
             return Ok(Self::Unknown(kind));
         }
         Ok(match kind {
@@ -181,6 +187,15 @@ impl Message {
             Self::TunnelKey(_) => TUNNEL_KEY,
             Self::Unknown(kind) => *kind,
         }
+    }
+}
+
+/// Writes the version two nodes agreed on into a frame. A Hello keeps its own: it comes before they agree.
+pub fn speak(version: u8, frame: &mut [u8]) {
+    if let [_, _, _, _, said, kind, ..] = frame
+        && *kind != HELLO
+    {
+        *said = version;
     }
 }
 
@@ -297,7 +312,7 @@ fn count(body: &mut &[u8], kind: u8, most: usize) -> Result<usize, Malformed> {
 
 fn records(body: &mut &[u8], kind: u8) -> Result<Vec<Record>, Malformed> {
     let count = count(body, kind, FRAME_RECORDS)?;
-    (0..count).map(|_| Record::decode(body).map_err(|_| Malformed::Record)).collect()
+    (0..count).map(|_| Record::decode(body).map_err(Malformed::Record)).collect()
 }
 
 fn claims(body: &mut &[u8], kind: u8) -> Result<Vec<Claim>, Malformed> {

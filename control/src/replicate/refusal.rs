@@ -8,6 +8,7 @@ use quinn::ConnectionError;
 
 use samepath_dataplane::flow::NodeId;
 
+use super::hello::Versions;
 use super::message::Malformed;
 
 /// Application code of a node that leaves the cluster.
@@ -22,10 +23,10 @@ const REFUSED: u32 = 16;
 #[expect(missing_docs, reason = "the sentences say it")]
 pub enum Refusal {
     #[error(
-        "node {me} speaks protocol version {}, node {peer} version {}: run the same release of samepath on both",
+        "node {me} speaks version {} of the control channel, node {peer} version {}: upgrade the older one to a release that speaks one the other speaks too",
         versions.0, versions.1
     )]
-    Protocol { me: NodeId, peer: NodeId, versions: (u16, u16) },
+    Protocol { me: NodeId, peer: NodeId, versions: (Versions, Versions) },
     #[error(
         "node {me} belongs to cluster {}, node {peer} to cluster {}: set the same --cluster-id on both, or take the peer out of --peer",
         clusters.0, clusters.1

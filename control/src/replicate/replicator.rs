@@ -17,7 +17,7 @@ use samepath_dataplane::wire::record::Record;
 
 use super::endpoint::{self, Tls};
 use super::event::{BulkRoom, PeerEvent, PeerStats};
-use super::hello::Identity;
+use super::hello::{Identity, Versions};
 use super::limits::{EVENTS, FLUSH_MS, LINGER_MS};
 use super::machine::{Machine, Side};
 use super::message::Claim;
@@ -121,6 +121,7 @@ impl Replicator {
             fingerprint: config.fingerprint,
             boot_id: config.boot_id,
             started: clock.now(),
+            versions: Versions::SPOKEN,
         };
         let link = |&(peer, address): &(NodeId, SocketAddr)| {
             let (wake, redial) = (Notify::new(), Notify::new());

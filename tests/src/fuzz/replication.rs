@@ -1,6 +1,6 @@
 //! The replication decoder: frames of a stream as a peer could send them, through the machine that takes them.
 
-use samepath::replicate::hello::Identity;
+use samepath::replicate::hello::{Identity, Versions};
 use samepath::replicate::machine::Machine;
 use samepath::replicate::message::{self, Message};
 use samepath_dataplane::clock::NowMs;
@@ -20,6 +20,7 @@ fn identity(node: u16) -> Identity {
         fingerprint: 7,
         boot_id: u64::from(node),
         started: NowMs(0),
+        versions: Versions::SPOKEN,
     }
 }
 

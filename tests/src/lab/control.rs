@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use samepath::membership::{Membership, MembershipConfig};
-use samepath::replicate::hello::Identity;
+use samepath::replicate::hello::{Identity, Versions};
 use samepath::replicate::machine::Machine;
 use samepath::replicate::{BulkRoom, Claim, PeerEvent};
 use samepath::tunnel_keys::{Order, TunnelKeys};
@@ -88,6 +88,7 @@ impl Control {
             fingerprint: 0xf19e,
             boot_id,
             started: now,
+            versions: Versions::SPOKEN,
         };
         let addresses: Vec<_> =
             peers.iter().map(|&peer| (peer, (ports::link_address(peer.0), 6082).into())).collect();

@@ -6,6 +6,7 @@ mod nodes;
 mod refused;
 mod relay;
 mod simulation;
+mod versions;
 
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::DirectorHash;
@@ -13,7 +14,7 @@ use samepath_dataplane::flow::{FlowKey, Generation, NodeId, proto};
 use samepath_dataplane::session::State;
 use samepath_dataplane::wire::record::Record;
 
-use super::hello::Identity;
+use super::hello::{Identity, Versions};
 
 /// Session number `flow` in its `version`, owned by node 1.
 pub fn record(flow: u16, version: u32) -> Record {
@@ -44,5 +45,6 @@ pub fn identity(node: u16) -> Identity {
         fingerprint: 0xf19e,
         boot_id: 0xb000 + u64::from(node),
         started: NowMs(1000),
+        versions: Versions::SPOKEN,
     }
 }

@@ -225,6 +225,11 @@ impl Node {
         of.map(|(&(_, flow), &(version, _))| (flow, version)).collect()
     }
 
+    /// Backups of sessions of any Owner.
+    pub fn count_backups(&self) -> usize {
+        self.backups.len()
+    }
+
     pub fn stats(&self, peer: u16) -> PeerStats {
         let stats = self.replicator.stats();
         stats.into_iter().find(|stats| stats.peer == NodeId(peer)).unwrap()
