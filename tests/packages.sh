@@ -28,9 +28,6 @@ nginx-light:nginx
 curl:curl
 valgrind:valgrind
 etcd-server:etcd
-iperf3:iperf3
-openssh-client:ssh
-openssh-server:sshd
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev

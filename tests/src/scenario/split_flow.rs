@@ -250,7 +250,7 @@ impl<'a> Crossing<'a> {
         let option = (frame.number("geneve.option.class")?, frame.number("geneve.option.type")?);
         ensure!(option == OPTION, "option class and type are {option:x?}");
         let data = frame.byte_field("geneve.option.unknown.data")?;
-        ensure!(data.len() == 28 && data[0] == 2, "option data is {data:02x?}");
+        ensure!(data.len() == 36 && data[0] == 3, "option data is {data:02x?}");
         let kind = KINDS.iter().find(|(number, _)| *number == data[1]);
         Ok(Some(Self {
             from,
