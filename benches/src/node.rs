@@ -7,6 +7,7 @@ use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
 use samepath_dataplane::cluster::view::{Member, Peer, View};
 use samepath_dataplane::counters::Counters;
+use samepath_dataplane::floods::Floods;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::keyring::{OpenKey, PeerKey};
 use samepath_dataplane::limits::{MAX_NODES, MAX_PORTS};
@@ -14,6 +15,7 @@ use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
 use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::settings::{Settings, TcpPickup};
+use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::layout::Layout;
 use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
@@ -108,6 +110,11 @@ pub fn tunnel_key() -> PeerKey {
     PeerKey { id: 1, key: TunnelKey::new([9; 16]) }
 }
 
+/// Claims and half-open sessions are what some roles are about: none gives way.
+fn tuning() -> Tuning {
+    Tuning { floods: Floods { half_open_percent: 100, ..Floods::default() }, ..Tuning::default() }
+}
+
 fn settings(me: u16) -> Settings {
     Settings {
         node: NodeId(me),
@@ -161,7 +168,7 @@ impl Node {
             handoff: Handoff::mesh(&[waker]).remove(0),
             mailbox: mailbox.clone(),
             counters: counters.clone(),
-            tuning: Default::default(),
+            tuning: tuning(),
             now: NOW,
         });
         for peer in (1..=MAX_NODES as u16).filter(|&peer| peer != me) {
