@@ -169,9 +169,7 @@ impl<I: Io> Worker<I> {
     fn option(&self, job: &Job<I::Frame>, carry: Carry, hops: u8) -> TunnelOption {
         let me = self.snapshots.view.me;
         let (ingress, zone) = match &job.arrival {
-            Arrival::Data => {
-                (me, self.ports.zones[usize::from(job.packet.layout.port) % self.ports.zones.len()])
-            }
+            Arrival::Data => (me, self.ports.zone_of(job.packet.layout.port)),
             Arrival::Tunnel(option) => (option.ingress, option.zone),
         };
         TunnelOption {

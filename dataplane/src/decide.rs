@@ -22,7 +22,7 @@ use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
 use crate::session::tcp::TcpTracking;
 use crate::session::track::{self, Begun, Follow};
 use crate::session::{Admission, Change, Role, Session, State};
-use crate::settings::{Settings, TcpPickup};
+use crate::settings::Settings;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::{L4, Packet};
 use crate::wire::tunnel::{TunnelKind, TunnelOption};
@@ -108,12 +108,8 @@ impl Case<'_> {
         self.around.settings.aggregation
     }
 
-    fn loose(&self) -> bool {
-        self.around.settings.tcp_pickup == TcpPickup::Loose
-    }
-
     fn may_begin(&self) -> bool {
-        track::may_begin(self.packet) || (self.loose() && matches!(self.packet.l4, L4::Tcp(_)))
+        track::could_begin(self.packet, self.around.settings.tcp_pickup)
     }
 
     /// Why a packet that may not begin a flow is dropped.

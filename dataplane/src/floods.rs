@@ -15,6 +15,11 @@ impl Rate {
     /// Highest rate and largest burst: what fits the meters' words.
     pub const MOST: u32 = 4_000_000;
 
+    /// As many at once as per second.
+    pub const fn even(per_second: u32) -> Self {
+        Self { per_second, burst: per_second }
+    }
+
     /// The part of one of `workers` that share it; flows are spread over them evenly.
     pub fn share(self, workers: usize) -> Self {
         let part = |whole: u32| whole.div_ceil(workers.max(1) as u32);

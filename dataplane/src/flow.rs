@@ -96,12 +96,19 @@ impl FlowKey {
         self.lo[..12] == MAPPED_PREFIX && self.hi[..12] == MAPPED_PREFIX
     }
 
+    /// The ends (address in the form of keys, port) a packet in `direction` comes from and goes to.
+    pub fn ends(&self, direction: Direction) -> (([u8; 16], u16), ([u8; 16], u16)) {
+        let (lower, higher) = ((self.lo, self.lo_port), (self.hi, self.hi_port));
+        match direction {
+            Direction::LoToHi => (lower, higher),
+            Direction::HiToLo => (higher, lower),
+        }
+    }
+
     /// The end a packet in `direction` comes from.
     pub fn source(&self, direction: Direction) -> (IpAddr, u16) {
-        match direction {
-            Direction::LoToHi => (address_of(&self.lo), self.lo_port),
-            Direction::HiToLo => (address_of(&self.hi), self.hi_port),
-        }
+        let ((address, port), _) = self.ends(direction);
+        (address_of(&address), port)
     }
 
     /// The end a packet in `direction` goes to.

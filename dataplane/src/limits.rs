@@ -93,10 +93,10 @@ pub const STOP_MS: u64 = 500;
 /// Answers to rejected packets a worker may send per second, and at once. The kernel's bound for ICMP of all kinds
 /// is 1,000 per second (`net.ipv4.icmp_msgs_per_sec`). Lower: senders wait for time-outs; higher: a flood with forged
 /// sources is answered to those who did not send it.
-pub const REJECTS_PER_S: u64 = 1_000;
+pub const REJECTS_PER_S: u32 = 1_000;
 
 /// Events of rules with `log` a worker may tell control of per second, and at once. A log is read by people.
-pub const LOGS_PER_S: u64 = 100;
+pub const LOGS_PER_S: u32 = 100;
 
 /// Slots looked at for a half-open session to evict when a table is full. Lower: more refusals of new
 /// flows while few sessions are half-open; higher: more work per refused packet in a flood.

@@ -30,6 +30,7 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Decision, Surroundings, decide};
+use crate::floods::Rate;
 use crate::flow::{Direction, FlowKey};
 use crate::keyring::Keyring;
 use crate::limits::{LOGS_PER_S, MAX_NODES, MAX_PORTS, REJECTS_PER_S, TIMERS_PER_TURN};
@@ -74,6 +75,14 @@ pub struct Ports {
     pub cluster_link_mtu: u32,
     /// Time between Hello messages to each peer, ms.
     pub hello_interval_ms: u64,
+}
+
+impl Ports {
+    /// Number of the zone of a data interface.
+    #[inline(always)]
+    pub(crate) fn zone_of(&self, port: u8) -> u8 {
+        self.zones[usize::from(port) % MAX_PORTS]
+    }
 }
 
 /// Snapshots published by control, adopted between bursts.
@@ -179,8 +188,8 @@ impl<I: Io> Worker<I> {
             hasher: parts.hasher,
             snapshots: parts.snapshots,
             paths: 1,
-            rejects: Allowance::new(REJECTS_PER_S, parts.now),
-            logs: Allowance::new(LOGS_PER_S, parts.now),
+            rejects: Allowance::new(Rate::even(REJECTS_PER_S)),
+            logs: Allowance::new(Rate::even(LOGS_PER_S)),
             keyring: Keyring::default(),
             outward: Outward::new(parts.index),
             former: None,
@@ -334,8 +343,7 @@ impl<I: Io> Worker<I> {
             }
         }
         let Snapshots { view, policy, settings, .. } = &self.snapshots;
-        let asked_ms = settings.former_directors_ms;
-        let former = self.former.as_ref().map_or(&[][..], |former| former.at(asked_ms, now));
+        let former = self.former.as_ref().map_or(&[][..], |former| former.at(now));
         let settings = if gate.is_plain() { settings } else { policy.settings(gate.terms, gate.local) };
         let around = Surroundings { view, former, settings, allowed: gate.allowed, now };
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);

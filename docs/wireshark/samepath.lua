@@ -4,6 +4,12 @@
 local CLASS, TYPE, VERSION, DATA = 0xff53, 1, 3, 36
 local KINDS = { [1] = "Query", [2] = "FirstPacket", [3] = "Redirect", [4] = "Hello" }
 
+-- What follows the version: field, offset in the option data, bytes.
+local LAYOUT = {
+    { "kind", 1, 1 }, { "hops", 2, 1 }, { "zone", 3, 1 }, { "ingress", 4, 2 }, { "owner", 6, 2 }, { "generation", 8, 4 },
+    { "epoch", 12, 4 }, { "sender", 16, 2 }, { "key", 18, 1 }, { "stream", 19, 1 }, { "counter", 20, 8 }, { "tag", 28, 8 },
+}
+
 local samepath = Proto("samepath", "samepath tunnel option")
 local fields = {
     version = ProtoField.uint8("samepath.version", "Version"),
@@ -51,18 +57,9 @@ local function add(data, tree, info)
         branch:add_proto_expert_info(other)
         return
     end
-    branch:add(fields.kind, data(1, 1))
-    branch:add(fields.hops, data(2, 1))
-    branch:add(fields.zone, data(3, 1))
-    branch:add(fields.ingress, data(4, 2))
-    branch:add(fields.owner, data(6, 2))
-    branch:add(fields.generation, data(8, 4))
-    branch:add(fields.epoch, data(12, 4))
-    branch:add(fields.sender, data(16, 2))
-    branch:add(fields.key, data(18, 1))
-    branch:add(fields.stream, data(19, 1))
-    branch:add(fields.counter, data(20, 8))
-    branch:add(fields.tag, data(28, 8))
+    for _, part in ipairs(LAYOUT) do
+        branch:add(fields[part[1]], data(part[2], part[3]))
+    end
     local kind = KINDS[data(1, 1):uint()] or "unknown kind"
     local text = kind .. " of node " .. data(16, 2):uint() .. ", ingress " .. data(4, 2):uint() .. ", owner "
         .. data(6, 2):uint() .. ", generation " .. data(8, 4):uint()

@@ -64,8 +64,8 @@ pub fn of_conntrackd(setting: Setting, paths: Paths, traffic: Traffic) -> Played
     let bed = Bed::new("bench-failover-pair", Shape::default())?;
     let mut pair = FirewallPair::start(&bed, paths, setting.advert())?;
     let ends = (plan::client(Family::V4, 0), plan::server(Family::V4, 0));
-    let echo = start_echo(&bed, ends.1)?;
-    let mut kept = Kept::open(&bed, ends, traffic)?;
+    let echo = start_echo(&bed, &[ends.1])?;
+    let mut kept = Kept::open(&bed, (&[ends.0], &[ends.1]), traffic)?;
     let known = pair.wait_synced(&bed, (kept.tell()?.tcp + traffic.udp) as u64)?;
     std::thread::sleep(Duration::from_millis(700));
     kept.mark()?;

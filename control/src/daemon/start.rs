@@ -239,8 +239,13 @@ fn cores(config: &Config) -> Vec<usize> {
 }
 
 fn random_u64() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
+    Ok(u64::from_ne_bytes(random()?))
+}
+
+/// Numbers nobody can guess, from the kernel.
+pub(super) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the kernel's random numbers cannot be read")?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }

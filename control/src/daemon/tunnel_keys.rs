@@ -5,6 +5,7 @@ use samepath_dataplane::keyring::{OpenKey, PeerKey};
 use samepath_dataplane::mailbox::ToWorker;
 
 use super::Node;
+use super::start::random;
 use crate::tunnel_keys::Order;
 
 impl Node {
@@ -35,8 +36,5 @@ impl Node {
 
 /// A key nobody can guess.
 pub(super) fn random_key() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(read, Ok(16), "the start has read random numbers from this kernel");
-    bytes
+    random().expect("the start has read random numbers from this kernel")
 }

@@ -7,7 +7,7 @@ use crate::session::record::{Session, State};
 use crate::session::tcp::TcpTracking;
 use crate::session::tcp::state::Kind;
 use crate::session::{sctp, tcp};
-use crate::settings::Settings;
+use crate::settings::{Settings, TcpPickup};
 use crate::verdict::DropReason;
 use crate::wire::packet::{L4, Packet};
 
@@ -86,6 +86,11 @@ pub fn may_begin(packet: &Packet) -> bool {
         L4::Other => !matches!(packet.key.proto(), proto::ICMP | proto::ICMPV6),
         L4::IcmpError | L4::None => false,
     }
+}
+
+/// As [`may_begin`]; with [`TcpPickup::Loose`] any TCP packet may.
+pub fn could_begin(packet: &Packet, pickup: TcpPickup) -> bool {
+    may_begin(packet) || pickup == TcpPickup::Loose && matches!(packet.l4, L4::Tcp(_))
 }
 
 /// Begins a session with a packet.

@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use crate::flow::{Direction, MAPPED_PREFIX, key_bytes, proto};
+use crate::flow::{MAPPED_PREFIX, key_bytes, proto};
 use crate::wire::layout::{FLAG_FRAGMENT_LATER, FLAG_ICMP_ERROR, FLAG_IPV6, Layout};
 use crate::wire::packet::{L4, Packet};
 use crate::wire::tcp::{ACK, FIN, RST, SYN};
@@ -67,11 +67,7 @@ impl Answer {
         if layout.flags & (FLAG_ICMP_ERROR | FLAG_FRAGMENT_LATER) != 0 {
             return None;
         }
-        let (lower, higher) = ((packet.key.lo, packet.key.lo_port), (packet.key.hi, packet.key.hi_port));
-        let (from, to) = match packet.direction {
-            Direction::LoToHi => (lower, higher),
-            Direction::HiToLo => (higher, lower),
-        };
+        let (from, to) = packet.key.ends(packet.direction);
         is_host(&from.0).then_some(())?;
         let l3_off = usize::from(layout.l3_off);
         let is_ipv6 = layout.is_ipv6();
@@ -183,10 +179,11 @@ impl Answer {
         let pseudo = match protocol {
             proto::ICMP => 0,
             _ => {
-                sum(source) + sum(destination) + u32::from(protocol) + body.len() as u32 - self.mapped_part()
+                ipv4::sum(source) + ipv4::sum(destination) + u32::from(protocol) + body.len() as u32
+                    - self.mapped_part()
             }
         };
-        let checksum = folded(pseudo + sum(body));
+        let checksum = ipv4::folded(pseudo + ipv4::sum(body));
         body[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 
@@ -203,16 +200,6 @@ fn is_host(address: &[u8; 16]) -> bool {
         true => address[12] < 224 && address[12] != 0,
         false => address[0] != 0xff && *address != [0; 16],
     }
-}
-
-fn sum(bytes: &[u8]) -> u32 {
-    let words = bytes.chunks(2);
-    words.map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low))).sum()
-}
-
-fn folded(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    !((once & 0xffff) + (once >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -61,12 +61,19 @@ fn mapped(address: [u8; 4]) -> [u8; 16] {
 
 /// The header checksum of a header whose checksum field is zero (RFC 1071).
 pub(crate) fn checksum(header: &[u8]) -> u16 {
-    let sum: u32 = header
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low)))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    folded(sum(header))
+}
+
+/// The sum of 16-bit words; an odd byte at the end is a word's first.
+pub(crate) fn sum(bytes: &[u8]) -> u32 {
+    let words = bytes.chunks(2);
+    words.map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low))).sum()
+}
+
+/// The checksum that a sum of words comes to.
+pub(crate) fn folded(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    !((once & 0xffff) + (once >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use crate::policy::{Action, Judgement, Policy, Question};
 use crate::session::table::Slot;
 use crate::session::track;
 use crate::session::{Admission, Change, Role, Session};
-use crate::settings::TcpPickup;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::icmp;
 use crate::wire::packet::{L4, Packet};
@@ -70,8 +69,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn could_begin(&self, packet: &Packet) -> bool {
-        let loose = self.snapshots.settings.tcp_pickup == TcpPickup::Loose;
-        track::may_begin(packet) || loose && matches!(packet.l4, L4::Tcp(_))
+        track::could_begin(packet, self.snapshots.settings.tcp_pickup)
     }
 
     fn gate_of_new(&mut self, job: &Job<I::Frame>, now: NowMs) -> Result<Gate, Verdict> {
@@ -268,14 +266,13 @@ impl<I: Io> Worker<I> {
     /// Number of the zone the packet arrived in, here or at its ingress.
     fn zone_of(&self, job: &Job<I::Frame>) -> u8 {
         match &job.arrival {
-            Arrival::Data => self.ports.zones[usize::from(job.packet.layout.port) % self.ports.zones.len()],
+            Arrival::Data => self.ports.zone_of(job.packet.layout.port),
             Arrival::Tunnel(option) => option.zone,
         }
     }
 
     fn question(&self, job: &Job<I::Frame>, key: &FlowKey, direction: Direction, zone: u8) -> Question {
-        let (lower, higher) = ((key.lo, key.lo_port), (key.hi, key.hi_port));
-        let (from, to) = if direction == Direction::LoToHi { (lower, higher) } else { (higher, lower) };
+        let (from, to) = key.ends(direction);
         let mut question = Question {
             zone,
             protocol: key.proto(),

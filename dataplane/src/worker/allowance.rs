@@ -1,30 +1,63 @@
-//! So many per second, and at once.
+//! Token buckets: so many per second, and so many at once.
 
 use crate::clock::NowMs;
+use crate::floods::Rate;
 
-/// A bucket that fills evenly.
+/// A token is one packet; they are counted in thousandths, so that a millisecond of one per second is one.
+const TOKEN: u32 = 1000;
+
+/// One bucket, of whoever has this tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bucket {
+    /// 0: never used.
+    tag: u32,
+    /// Thousandths that were there at `at`.
+    tokens: u32,
+    /// Low half of the time, ms.
+    at: u32,
+}
+
+impl Bucket {
+    /// True if `tag` took from it last.
+    pub(super) fn is_of(&self, tag: u32) -> bool {
+        self.tag == tag
+    }
+
+    /// What is there now.
+    pub(super) fn tokens(&self, rate: &Rate, now: NowMs) -> u32 {
+        if self.tag == 0 {
+            return rate.burst * TOKEN;
+        }
+        // After 49 days of rest the low half may look young: a bucket that is not full is then full soon.
+        let gained = u64::from((now.0 as u32).wrapping_sub(self.at)) * u64::from(rate.per_second);
+        (u64::from(self.tokens) + gained).min(u64::from(rate.burst * TOKEN)) as u32
+    }
+
+    /// Takes a token for `tag`; false if there is none.
+    pub(super) fn take(&mut self, tag: u32, rate: &Rate, now: NowMs) -> bool {
+        let tokens = self.tokens(rate, now);
+        let left = tokens.checked_sub(TOKEN);
+        *self = Self { tag, tokens: left.unwrap_or(tokens), at: now.0 as u32 };
+        left.is_some()
+    }
+}
+
+/// A bucket of one's own.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    per_s: u64,
-    /// Thousandths of what may be taken now.
-    thousandths: u64,
-    filled: NowMs,
+    rate: Rate,
+    bucket: Bucket,
 }
 
 impl Allowance {
-    /// `per_s` per second, and as many at once.
-    pub(super) fn new(per_s: u64, now: NowMs) -> Self {
-        Self { per_s, thousandths: per_s * 1000, filled: now }
+    /// Full.
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { rate, bucket: Bucket::default() }
     }
 
     /// Takes one; false if there is none.
     pub(super) fn take(&mut self, now: NowMs) -> bool {
-        let gained = now.since(self.filled).min(1000) * self.per_s;
-        self.thousandths = (self.thousandths + gained).min(self.per_s * 1000);
-        self.filled = now;
-        let taken = self.thousandths.checked_sub(1000);
-        self.thousandths = taken.unwrap_or(self.thousandths);
-        taken.is_some()
+        self.bucket.take(1, &self.rate, now)
     }
 }
 
@@ -34,7 +67,7 @@ mod tests {
 
     #[test]
     fn so_many_at_once_and_then_evenly() {
-        let mut allowance = Allowance::new(10, NowMs(5_000));
+        let mut allowance = Allowance::new(Rate::even(10));
         let mut taken = |now: u64| (0..100).filter(|_| allowance.take(NowMs(now))).count();
         assert_eq!(taken(5_000), 10);
         assert_eq!(taken(5_000), 0);

@@ -15,7 +15,8 @@ const VIEWS: usize = 6;
 pub(super) struct FormerView {
     /// Of the same nodes, the oldest first.
     views: Vec<Arc<View>>,
-    left: NowMs,
+    /// When they count no longer.
+    until: NowMs,
 }
 
 impl FormerView {
@@ -33,23 +34,23 @@ impl FormerView {
             return before;
         }
         let mut views = match before {
-            Some(before) if before.counts(asked_ms, now) && same_nodes(&before.views[0], new) => before.views,
+            Some(before) if before.counts(now) && same_nodes(&before.views[0], new) => before.views,
             _ => Vec::with_capacity(VIEWS),
         };
         if views.len() == VIEWS {
             views.remove(1);
         }
         views.push(old.clone());
-        Some(Self { views, left: now })
+        Some(Self { views, until: now.plus(asked_ms) })
     }
 
-    fn counts(&self, asked_ms: u64, now: NowMs) -> bool {
-        now.since(self.left) < asked_ms
+    fn counts(&self, now: NowMs) -> bool {
+        now < self.until
     }
 
     /// The views, until their time is over.
-    pub(super) fn at(&self, asked_ms: u64, now: NowMs) -> &[Arc<View>] {
-        if self.counts(asked_ms, now) { &self.views } else { &[] }
+    pub(super) fn at(&self, now: NowMs) -> &[Arc<View>] {
+        if self.counts(now) { &self.views } else { &[] }
     }
 }
 

@@ -61,7 +61,7 @@ impl<I: Io> Worker<I> {
         }
         let peer = view.peers.iter().position(|peer| peer.node == session.owner && peer.ends.is_some())?;
         let PeerKey { id, key: tunnel_key } = view.peers[peer].key.as_ref()?;
-        let zone = self.ports.zones[usize::from(port) % self.ports.zones.len()];
+        let zone = self.ports.zone_of(port);
         let option = redirect_option(view, session.owner, session.generation, zone);
         let key = session.key;
         Some(Forward {

@@ -206,6 +206,8 @@ impl<I: Io> Worker<I> {
         counters.sessions_backup.set(self.shard.table.count(Role::Backup) as u64);
         counters.sessions_claim.set(self.shard.table.count(Role::Claim) as u64);
         counters.sessions_yielding.set(self.shard.table.yielding() as u64);
+        counters.sessions_crowded.set(self.shard.table.crowded());
+        counters.sessions_unplaced.set(self.shard.table.unplaced());
         counters.dirty.set(self.shard.dirty);
         counters.held.set(self.held.len() as u64);
         counters.forwards_withdrawn.set(self.shard.forwards.withdrawn);

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
+use super::allowance::{Allowance, Bucket};
 use crate::clock::NowMs;
 use crate::floods::{Floods, Rate};
 use crate::flow::{Direction, FlowKey};
@@ -21,45 +22,12 @@ use crate::verdict::DropReason;
 /// Prefixes that may stand in one place.
 const WAYS: usize = 4;
 
-/// A token is one packet; they are counted in thousandths, so that a millisecond of one per second is one.
-const TOKEN: u32 = 1000;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    /// 0: never used.
-    tag: u32,
-    /// Thousandths that were there at `at`.
-    tokens: u32,
-    /// Low half of the time, ms.
-    at: u32,
-}
-
-impl Bucket {
-    /// What is there now.
-    fn tokens(&self, rate: &Rate, now: NowMs) -> u32 {
-        if self.tag == 0 {
-            return rate.burst * TOKEN;
-        }
-        // After 49 days of rest the low half may look young: a bucket that is not full is then full soon.
-        let gained = u64::from((now.0 as u32).wrapping_sub(self.at)) * u64::from(rate.per_second);
-        (u64::from(self.tokens) + gained).min(u64::from(rate.burst * TOKEN)) as u32
-    }
-
-    /// Takes a token for `tag`; false if there is none.
-    fn take(&mut self, tag: u32, rate: &Rate, now: NowMs) -> bool {
-        let tokens = self.tokens(rate, now);
-        let left = tokens.checked_sub(TOKEN);
-        *self = Self { tag, tokens: left.unwrap_or(tokens), at: now.0 as u32 };
-        left.is_some()
-    }
-}
-
 /// The meters of one worker.
 #[derive(Debug)]
 pub(super) struct Meter {
     floods: Floods,
     random: RandomState,
-    all: Bucket,
+    all: Option<Allowance>,
     sets: Vec<[Bucket; WAYS]>,
 }
 
@@ -67,15 +35,10 @@ impl Meter {
     /// For one of `workers`.
     pub(super) fn new(floods: Floods, workers: usize) -> Self {
         let share = |rate: Option<Rate>| rate.map(|rate| rate.share(workers));
-        let floods =
-            Floods { new_flows: share(floods.new_flows), per_prefix: share(floods.per_prefix), ..floods };
+        let all = share(floods.new_flows).map(Allowance::new);
+        let floods = Floods { per_prefix: share(floods.per_prefix), ..floods };
         let sets = if floods.per_prefix.is_some() { METER_SETS } else { 0 };
-        Self {
-            floods,
-            random: RandomState::new(),
-            all: Bucket::default(),
-            sets: vec![[Bucket::default(); WAYS]; sets],
-        }
+        Self { floods, random: RandomState::new(), all, sets: vec![[Bucket::default(); WAYS]; sets] }
     }
 
     /// A packet that may begin a flow has come: may it?
@@ -90,16 +53,14 @@ impl Meter {
             let hash = self.random.hash_one(prefix);
             let set = &mut self.sets[hash as usize % METER_SETS];
             let tag = (hash >> 32) as u32 | 1;
-            let known = set.iter().position(|bucket| bucket.tag == tag);
+            let known = set.iter().position(|bucket| bucket.is_of(tag));
             let at = known.unwrap_or_else(|| fullest(set, rate, now));
             if !set[at].take(tag, rate, now) {
                 return Err(DropReason::PrefixRate);
             }
         }
-        match &self.floods.new_flows {
-            Some(rate) if !self.all.take(1, rate, now) => Err(DropReason::NewFlowRate),
-            _ => Ok(()),
-        }
+        let taken = self.all.as_mut().is_none_or(|all| all.take(now));
+        if taken { Ok(()) } else { Err(DropReason::NewFlowRate) }
     }
 
     /// The source's prefix, as the high bits of a number.

@@ -122,9 +122,8 @@ impl<I: Io> Worker<I> {
     }
 }
 
-/// A claim ends with a record of the Owner it names, or of its generation or a higher one. The Owner may have begun with
-/// a lower one: the grant was lost. One granted because an Owner seemed
-/// dead ends also with the record of an Owner that is live after all: if the grant was taken up, that record comes
+/// A claim ends with a record of the Owner it names, which may have begun with a lower generation (the grant was
+/// lost), or with one of its generation or a higher one. One granted because an Owner seemed dead ends also with the record of an Owner that is live after all: if the grant was taken up, that record comes
 /// too and wins.
 fn is_believed(theirs: &Session, claim: &Session) -> bool {
     claim.state != State::Claimed || theirs.owner == claim.owner || theirs.generation >= claim.generation

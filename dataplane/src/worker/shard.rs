@@ -148,10 +148,7 @@ impl<I: Io> Worker<I> {
                 None => {}
             }
         }
-        let inserted = self.shard.table.insert(&session);
-        self.counters.sessions_crowded.set(self.shard.table.crowded());
-        self.counters.sessions_unplaced.set(self.shard.table.unplaced());
-        let slot = inserted.map_err(|_| DropReason::TableFull)?;
+        let slot = self.shard.table.insert(&session).map_err(|_| DropReason::TableFull)?;
         self.shard.wheel.schedule(slot, session.expires);
         Ok(slot)
     }

@@ -200,7 +200,7 @@ impl Stage {
     pub fn set(mut bed: Bed, extra: &[&str]) -> Result<Self> {
         bed.start_nodes(extra)?;
         let pair = bed.director_on(2, Family::V4)?;
-        let echo = start_echo(&bed, pair.1)?;
+        let echo = start_echo(&bed, &[pair.1])?;
         let web = bed.start_web()?;
         let extra = extra.iter().map(ToString::to_string).collect();
         Ok(Self { bed, extra, pair, web, _echo: echo })
@@ -218,7 +218,7 @@ impl Stage {
     pub fn prepare(&mut self, case: Case, traffic: Traffic) -> Result<Audience> {
         self.bed.forward_via(1)?;
         self.bed.return_via(3)?;
-        let kept = Kept::open(&self.bed, self.pair, traffic)?;
+        let kept = Kept::open(&self.bed, (&[self.pair.0], &[self.pair.1]), traffic)?;
         let download = self.bed.begin_large_at(self.pair, DOWNLOAD_RATE)?;
         self.wait_for_backups(traffic.flows())?;
         let (forward, back) = case.paths();
@@ -255,7 +255,7 @@ impl Stage {
         let back = if asymmetric { 3 } else { 1 };
         self.bed.forward_via(1)?;
         self.bed.return_via(back)?;
-        let keep = Kept::open(&self.bed, self.pair, traffic)?;
+        let keep = Kept::open(&self.bed, (&[self.pair.0], &[self.pair.1]), traffic)?;
         self.wait_for_backups(keep.tell()?.tcp + traffic.udp)?;
         for_a_while(ORDINARY);
         keep.mark()?;

@@ -7,18 +7,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
 
 use crate::bed::plan::{self, End, Family, NODES};
 use crate::bed::{Bed, Service};
 use crate::raw_port::RawPort;
+use crate::scenario::kept::{Kept, Traffic, add_ends, start_echo, start_server};
 use crate::traffic::Tally;
 use crate::traffic::flood::{Aim, Flood};
 use crate::traffic::lasting::Told;
 use crate::{artifacts, wait};
 
-/// Ports of the servers: conversations, short connections.
-const ECHO: u16 = 7007;
+/// Port of the server of short connections.
 const SERVE: u16 = 7008;
 
 /// Whom the flood means.
@@ -80,26 +79,26 @@ pub fn play(bed: &mut Bed, size: Size) -> Result<Outcome> {
     let servers: Vec<IpAddr> = (0..bed.shape().addresses).map(|n| plan::server(Family::V4, n)).collect();
     let clients: Vec<IpAddr> = (0..bed.shape().addresses).map(|n| plan::client(Family::V4, n)).collect();
     bed.router_b().ip(&format!("route add blackhole {VICTIM}/32\n"))?;
-    let _echo = serve(bed, "echo", ECHO, &servers)?;
-    let _serve = serve(bed, "serve", SERVE, &servers)?;
-    let mut keep = lasting(bed, &clients, &servers, size)?;
+    let _echo = start_echo(bed, &servers)?;
+    let _serve = start_server(bed, "serve", SERVE, &servers)?;
+    let keep = lasting(bed, (&clients, &servers), size)?;
     wait::until_true("all conversations have said something", CALM, || {
         // The first answer came when they were opened.
-        Ok(tell(&mut keep)?.tcp_answers >= 2 * size.tcp as u64)
+        Ok(keep.tell()?.tcp_answers >= 2 * size.tcp as u64)
     })?;
     let epochs = each(bed, epoch)?;
     let before = each(bed, evictions)?;
-    let mut new = asking(bed, &clients, &servers, size.seconds)?;
+    let mut new = asking(bed, (&clients, &servers), size.seconds)?;
     let port = RawPort::open(bed.router_a(), "n1")?;
     let macs = (End::RouterA(1).mac(), End::Inside(1).mac());
     let flood = Flood::begin(port, Aim { macs, server: VICTIM, rate: size.rate });
-    signal_and_wait(&mut keep, Signal::SIGUSR1, "marked", CALM)?;
+    keep.mark()?;
     wait::until_true("the flood pushes itself out", CALM, || Ok(evictions(bed, 1)? > before[0]))?;
     let filled = resident(bed)?;
     let tally = tally(&mut new, Duration::from_secs(size.seconds) + CALM)?;
     let flood = flood.end()?;
     let full = resident(bed)?;
-    let told = tell(&mut keep)?;
+    let told = keep.tell()?;
     let evicted =
         each(bed, evictions)?.into_iter().zip(before).map(|(after, before)| after - before).collect();
     let epochs = epochs.into_iter().zip(each(bed, epoch)?).collect();
@@ -132,52 +131,20 @@ fn resident(bed: &mut Bed) -> Result<Vec<u64>> {
     (1..=NODES).map(of).collect()
 }
 
-fn traffic(bed: &Bed, client: bool) -> Result<std::process::Command> {
-    let place = if client { bed.client() } else { bed.server() };
-    Ok(place.command(artifacts::sibling("samepath-traffic")?))
-}
-
-fn serve(bed: &Bed, what: &str, port: u16, addresses: &[IpAddr]) -> Result<Service> {
-    let mut command = traffic(bed, false)?;
-    command.args([what, "--port", &port.to_string()]);
-    for address in addresses {
-        command.args(["--address", &address.to_string()]);
-    }
-    let service = bed.start_service(what, &mut command)?;
-    wait::until_true(&format!("{what} is ready"), CALM, || Ok(service.output().contains("ready")))?;
-    Ok(service)
-}
-
-fn ends(command: &mut std::process::Command, from: &[IpAddr], to: &[IpAddr], port: u16) {
-    for address in from {
-        command.args(["--from", &address.to_string()]);
-    }
-    for address in to {
-        command.args(["--to", &format!("{address}:{port}")]);
-    }
-}
-
-fn lasting(bed: &Bed, from: &[IpAddr], to: &[IpAddr], size: Size) -> Result<Service> {
-    let mut command = traffic(bed, true)?;
-    command.args(["keep", "--tcp", &size.tcp.to_string(), "--udp", &size.udp.to_string()]);
+fn lasting(bed: &Bed, ends: (&[IpAddr], &[IpAddr]), size: Size) -> Result<Kept> {
     // A thousand messages a second, however many say them.
-    let pause = (size.tcp + size.udp).max(100).to_string();
-    command.args(["--tcp-pause-ms", &pause, "--udp-interval-ms", &pause]);
-    ends(&mut command, from, to, ECHO);
-    let mut keep = bed.start_service("keep", &mut command)?;
-    wait::until_true("all conversations are open", 2 * CALM, || {
-        ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
-        Ok(keep.output().contains("ready"))
-    })?;
-    Ok(keep)
+    let pause = (size.tcp + size.udp).max(100) as u32;
+    let (tcp, udp) = (size.tcp, size.udp);
+    let traffic = Traffic { tcp, udp, tcp_pause_ms: pause, udp_interval_ms: pause, ..Traffic::default() };
+    Kept::open(bed, ends, traffic)
 }
 
-fn asking(bed: &Bed, from: &[IpAddr], to: &[IpAddr], seconds: u64) -> Result<Service> {
-    let mut command = traffic(bed, true)?;
+fn asking(bed: &Bed, ends: (&[IpAddr], &[IpAddr]), seconds: u64) -> Result<Service> {
+    let mut command = bed.client().command(artifacts::sibling("samepath-traffic")?);
     let count = NEW * seconds as usize;
     command.args(["tcp", "--count", &count.to_string(), "--at-once", "64"]);
     command.args(["--per-second", &NEW.to_string()]);
-    ends(&mut command, from, to, SERVE);
+    add_ends(&mut command, ends, SERVE);
     bed.start_service("new", &mut command)
 }
 
@@ -185,19 +152,4 @@ fn tally(new: &mut Service, deadline: Duration) -> Result<Tally> {
     let status = new.wait(deadline)?;
     ensure!(status.success(), "{}", new.log_tail());
     Ok(serde_json::from_str(new.output().trim())?)
-}
-
-fn signal_and_wait(keep: &mut Service, signal: Signal, word: &str, deadline: Duration) -> Result<()> {
-    let said = |keep: &Service| keep.output().matches(word).count();
-    let before = said(keep);
-    keep.signal(signal)?;
-    wait::until_true(&format!("`{word}`"), deadline, || Ok(said(keep) > before))
-}
-
-fn tell(keep: &mut Service) -> Result<Told> {
-    ensure!(keep.ended()?.is_none(), "{}", keep.log_tail());
-    signal_and_wait(keep, Signal::SIGUSR2, "}\n", CALM)?;
-    let output = keep.output();
-    let last = output.lines().rfind(|line| line.starts_with('{'));
-    Ok(serde_json::from_str(last.context("no account")?)?)
 }

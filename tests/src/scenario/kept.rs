@@ -2,6 +2,7 @@
 //! noticed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -37,8 +38,10 @@ pub struct Traffic {
     pub quiet_pause_ms: u32,
     /// Connections that cannot be opened are counted instead of an error.
     pub lenient: bool,
-    /// UDP flows, a datagram each 10 ms.
+    /// UDP flows.
     pub udp: usize,
+    /// Time between two datagrams of one, ms.
+    pub udp_interval_ms: u32,
     /// How long a node sleeps, or a link is cut: longer than it takes until all peers have given it up.
     pub harm: Duration,
 }
@@ -52,6 +55,7 @@ impl Default for Traffic {
             quiet_pause_ms: 3000,
             lenient: false,
             udp: 8,
+            udp_interval_ms: 10,
             harm: Duration::from_millis(2500),
         }
     }
@@ -70,15 +74,33 @@ impl Traffic {
     }
 }
 
-/// Starts what answers the conversations at one of the server's addresses.
-pub fn start_echo(bed: &Bed, address: IpAddr) -> Result<Service> {
-    let mut echo = bed.server().command(artifacts::sibling("samepath-traffic")?);
-    echo.args(["echo", "--port", &PORT.to_string(), "--address", &address.to_string()]);
-    let echo = bed.start_service("echo", &mut echo)?;
-    wait::until_true("the echo server is ready", Duration::from_secs(5), || {
-        Ok(echo.output().contains("ready"))
+/// Starts what answers the conversations at these addresses of the server.
+pub fn start_echo(bed: &Bed, addresses: &[IpAddr]) -> Result<Service> {
+    start_server(bed, "echo", PORT, addresses)
+}
+
+/// Starts one of `samepath-traffic`'s servers.
+pub(super) fn start_server(bed: &Bed, what: &str, port: u16, addresses: &[IpAddr]) -> Result<Service> {
+    let mut server = bed.server().command(artifacts::sibling("samepath-traffic")?);
+    server.args([what, "--port", &port.to_string()]);
+    for address in addresses {
+        server.args(["--address", &address.to_string()]);
+    }
+    let server = bed.start_service(what, &mut server)?;
+    wait::until_true(&format!("the server `{what}` is ready"), Duration::from_secs(5), || {
+        Ok(server.output().contains("ready"))
     })?;
-    Ok(echo)
+    Ok(server)
+}
+
+/// Tells one of `samepath-traffic`'s clients where it speaks from, and to.
+pub(super) fn add_ends(client: &mut Command, (from, to): (&[IpAddr], &[IpAddr]), port: u16) {
+    for address in from {
+        client.args(["--from", &address.to_string()]);
+    }
+    for address in to {
+        client.args(["--to", &SocketAddr::new(*address, port).to_string()]);
+    }
 }
 
 /// Conversations under way. Dropping it ends them.
@@ -89,14 +111,16 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Opens all of them between a client's and a server's address.
-    pub fn open(bed: &Bed, (from, to): (IpAddr, IpAddr), traffic: Traffic) -> Result<Self> {
+    /// Opens all of them between addresses of the client and of the server.
+    pub fn open(bed: &Bed, ends: (&[IpAddr], &[IpAddr]), traffic: Traffic) -> Result<Self> {
         let mut keep = bed.client().command(artifacts::sibling("samepath-traffic")?);
-        keep.args(["keep", "--to", &SocketAddr::new(to, PORT).to_string(), "--from", &from.to_string()]);
+        keep.arg("keep");
+        add_ends(&mut keep, ends, PORT);
         keep.args(["--tcp", &traffic.tcp.to_string(), "--tcp-pause-ms", &traffic.tcp_pause_ms.to_string()]);
         keep.args(["--quiet", &traffic.quiet.to_string()]);
         keep.args(["--quiet-pause-ms", &traffic.quiet_pause_ms.to_string()]);
-        keep.args(["--udp", &traffic.udp.to_string(), "--udp-interval-ms", "10"]);
+        keep.args(["--udp", &traffic.udp.to_string(), "--udp-interval-ms"]);
+        keep.arg(traffic.udp_interval_ms.to_string());
         if traffic.lenient {
             keep.arg("--lenient");
         }

@@ -494,3 +494,13 @@ fn what_the_policy_made_of_a_session_is_kept() {
     table.set_admission(slot, &admission);
     assert_eq!(table.get(slot), backup, "a backup is not judged here");
 }
+
+#[test]
+fn every_table_has_a_hash_of_its_own() {
+    let [one, other] = [(); 2].map(|()| SessionTable::new(64));
+    let differs = |n: u32| {
+        let hash = |table: &SessionTable| table.namer.hash(&table.name(&key(proto::UDP, n)));
+        hash(&one) != hash(&other)
+    };
+    assert!((0..60).all(differs), "who knows the buckets of one table knows nothing of another");
+}

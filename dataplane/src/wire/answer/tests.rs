@@ -1,5 +1,7 @@
 use super::*;
+use crate::flow::Direction;
 use crate::wire::flow_hash::FlowHasher;
+use crate::wire::ipv4::{folded, sum};
 use crate::wire::samples::{TCP_SYN, UDP, UDP_V6, framed, icmp_error, ipv4_packet};
 
 fn answered(frame: &[u8], own: Option<IpAddr>) -> Option<(Answer, Vec<u8>)> {

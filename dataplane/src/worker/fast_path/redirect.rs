@@ -59,9 +59,7 @@ impl<I: Io> Worker<I> {
     ) -> Option<TunnelOption> {
         let view = &self.snapshots.view;
         let (hops, zone, ingress) = match &glance.option {
-            None if self.snapshots.settings.aggregation => {
-                (1, self.ports.zones[usize::from(glance.port) % self.ports.zones.len()], view.me)
-            }
+            None if self.snapshots.settings.aggregation => (1, self.ports.zone_of(glance.port), view.me),
             Some(asked) if asked.kind.asks() && asked.ingress != owner && asked.hops < HOP_BUDGET => {
                 (asked.hops + 1, asked.zone, asked.ingress)
             }
