@@ -22,7 +22,10 @@ const CHUNK: usize = 128;
 const SHORTEST: usize = 14;
 
 /// What the tunnel puts in front of a frame: Ethernet, IPv4, UDP, Geneve, option.
-const TUNNEL: usize = 14 + 20 + 8 + 8 + 40;
+const TUNNEL: usize = 14 + 20 + 8 + 8 + 4 + OPTION_DATA;
+
+/// What our option of the tunnel carries (docs/protocol.md).
+const OPTION_DATA: usize = 36;
 
 /// One way into node 1.
 struct Inlet<'a> {
@@ -92,8 +95,10 @@ fn addressed_to(frame: &[u8], end: End) -> Vec<u8> {
     frame
 }
 
-/// The frame inside a tunnel packet from node 2 to node 1, whose tag nobody made.
-fn tunnelled(frame: &[u8], kind: u8) -> Result<Vec<u8>> {
+/// The frame inside a tunnel packet from node 2 to node 1, whose tag nobody made, under every key there could be.
+fn tunnelled(frame: &[u8], number: u64) -> Result<Vec<u8>> {
+    // Query, FirstPacket, Redirect and Hello in turn.
+    let kind = 1 + (number % 4) as u8;
     let ends = |node| SocketAddr::new(plan::cluster_address(Family::V4, node), TUNNEL_PORT);
     let way = Way {
         from: End::Cluster(2),
@@ -102,11 +107,14 @@ fn tunnelled(frame: &[u8], kind: u8) -> Result<Vec<u8>> {
         source: (ends(2).ip(), 50_000),
         destination: (ends(1).ip(), TUNNEL_PORT),
     };
-    let mut payload = vec![0x08, 0, 0x65, 0x58];
+    let mut payload = vec![(4 + OPTION_DATA) as u8 / 4, 0, 0x65, 0x58];
     payload.extend_from_slice(&(CLUSTER_ID << 8).to_be_bytes());
-    payload.extend_from_slice(&[0xff, 0x53, 0x01, 0x07]);
-    let mut option = [0; 28];
-    (option[0], option[1], option[2], option[17]) = (2, kind, 1, 2);
+    payload.extend_from_slice(&[0xff, 0x53, 0x01, (OPTION_DATA / 4) as u8]);
+    let mut option = [0; OPTION_DATA];
+    (option[0], option[1], option[2], option[17], option[18]) = (3, kind, 1, 2, (number / 4) as u8);
+    // Ingress and Owner: whoever sends this kind of packet.
+    (option[5], option[7]) = (2, 2);
+    option[20..28].copy_from_slice(&number.to_be_bytes());
     payload.extend_from_slice(&option);
     payload.extend_from_slice(frame);
     way.udp(&payload)
@@ -132,7 +140,9 @@ fn a_running_node_stands_every_capture_and_counts_every_frame() -> Result<()> {
     cluster.close()?;
     let stats = bed.stats(1)?;
     println!("drops: {:?}", stats.drops.iter().filter(|(_, n)| **n > 0).collect::<Vec<_>>());
-    ensure!(stats.dropped_for("tunnel_tag") > 1000, "forged tunnel packets did not get that far");
+    for reason in ["tunnel_key", "tunnel_tag"] {
+        ensure!(stats.dropped_for(reason) > 100, "forged tunnel packets did not get as far as {reason}");
+    }
     for node in bed.running() {
         ensure!(bed.status(node)?["ready"] == true, "node {node} is not ready any more");
     }
@@ -144,13 +154,11 @@ fn replay(data: &mut Inlet<'_>, cluster: &mut Inlet<'_>, frame: &[u8]) -> Result
     data.send(frame)?;
     data.send(&addressed_to(frame, End::Inside(1)))?;
     cluster.send(&addressed_to(frame, End::Cluster(1)))?;
-    // Query, FirstPacket, Redirect and Hello in turn.
-    let kind = 1 + (data.sent % 4) as u8;
     if frame.len() + TUNNEL > cluster.longest {
         cluster.too_long += 1;
         return Ok(());
     }
-    cluster.send(&tunnelled(frame, kind)?)
+    cluster.send(&tunnelled(frame, data.sent)?)
 }
 
 fn print(totals: &files::Totals) {
