@@ -57,6 +57,19 @@ pub enum KeysCommand {
         /// The node's number
         #[arg(long, value_name = "N", value_parser = node)]
         node: NodeId,
+        /// Replace the ones in DIR
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Make a new CA in DIR; the signatures of the one before it still count
+    Rollover {
+        /// The directory with the CA
+        dir: PathBuf,
+    },
+    /// Forget all CAs in DIR but the newest
+    Retire {
+        /// The directory with the CAs
+        dir: PathBuf,
     },
 }
 

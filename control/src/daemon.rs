@@ -13,6 +13,7 @@ mod drain;
 mod duty;
 mod exchange;
 mod forwarder;
+mod keys;
 mod members;
 mod membership;
 mod policy;
@@ -49,6 +50,7 @@ use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
 use forwarder::Forwarding;
+use keys::KeysInUse;
 use policy::InForceHere;
 use walks::Walks;
 
@@ -86,6 +88,7 @@ struct Node {
     view: Arc<View>,
     settings: Arc<Settings>,
     policy: InForceHere,
+    keys: KeysInUse,
     walks: Walks,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
@@ -184,8 +187,11 @@ impl Node {
 
     /// SIGHUP: everything that can be read again is. What fails says so in the log and stays as it was.
     fn reload(&mut self) {
-        tracing::info!("SIGHUP received: samepath reads its policy again");
-        let _ = self.reload_policy();
+        tracing::info!("SIGHUP received: samepath reads its keys and its policy again");
+        self.reload_keys();
+        if self.config.policy.is_some() {
+            let _ = self.reload_policy();
+        }
     }
 
     fn now(&self) -> NowMs {

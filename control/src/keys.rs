@@ -12,12 +12,16 @@ use std::path::{Path, PathBuf};
 mod derive;
 mod issue;
 mod load;
+mod rollover;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use derive::Fingerprint;
 pub use issue::{init, issue};
 pub use load::ClusterKeys;
+pub use rollover::{retire, rollover};
+pub use summary::Summary;
 
 use samepath_dataplane::flow::NodeId;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use samepath::args::{Cli, ClientCommand, Command, KeysCommand};
 use samepath::config::{self, Config, ConfigError, Flags};
-use samepath::keys;
+use samepath::keys::{self, KeyError};
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
 use samepath::operator::drain;
 use samepath::policy::PolicyFile;
@@ -79,21 +79,7 @@ fn refuse(error: &ConfigError) -> u8 {
 }
 
 fn make_keys(command: &KeysCommand) -> u8 {
-    let made = match command {
-        KeysCommand::Init { dir } => keys::init(dir).map(|()| {
-            format!(
-                "made {0} with ca.crt, ca.key and cluster.secret; next: `samepath keys issue {0} --node N` for every node",
-                dir.display()
-            )
-        }),
-        KeysCommand::Issue { dir, node } => keys::issue(dir, *node).map(|()| {
-            format!(
-                "made node-{node}.crt and node-{node}.key in {}; node {node} needs both, ca.crt and cluster.secret (not ca.key)",
-                dir.display()
-            )
-        }),
-    };
-    match made {
+    match made_keys(command) {
         Ok(sentence) => {
             complain(&sentence);
             FINE
@@ -102,6 +88,37 @@ fn make_keys(command: &KeysCommand) -> u8 {
             complain(&error);
             FAILED
         }
+    }
+}
+
+/// Makes them, and says what comes next.
+fn made_keys(command: &KeysCommand) -> Result<String, KeyError> {
+    match command {
+        KeysCommand::Init { dir } => keys::init(dir).map(|()| {
+            format!(
+                "made {0} with ca.crt, ca.key and cluster.secret; next: `samepath keys issue {0} --node N` for every node",
+                dir.display()
+            )
+        }),
+        KeysCommand::Issue { dir, node, renew } => keys::issue(dir, *node, *renew).map(|()| {
+            format!(
+                "made node-{node}.crt and node-{node}.key in {}; node {node} needs both, ca.crt and cluster.secret (not ca.key)",
+                dir.display()
+            )
+        }),
+        KeysCommand::Rollover { dir } => keys::rollover(dir).map(|()| {
+            format!(
+                "{0} has a new CA, which signs from now on; next: copy ca.crt to every node and send SIGHUP there, then `samepath keys issue {0} --node N --renew` for every node",
+                dir.display()
+            )
+        }),
+        KeysCommand::Retire { dir } => keys::retire(dir).map(|forgotten| {
+            format!(
+                "forgot {forgotten} older CA{}; next: copy ca.crt of {} to every node and send SIGHUP there",
+                if forgotten == 1 { "" } else { "s" },
+                dir.display()
+            )
+        }),
     }
 }
 

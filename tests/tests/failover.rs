@@ -62,6 +62,16 @@ fn a_node_is_drained_and_all_are_restarted_without_losing_a_packet() -> Result<(
 }
 
 #[test]
+fn a_cluster_goes_from_one_ca_to_the_next_without_losing_a_packet() -> Result<()> {
+    let mut stage = Stage::set(Bed::new("failover-keys", Shape::default())?, &[])?;
+    let told = stage.play(Case::CaReplaced, Traffic::default())?;
+    let lost = told.udp_sent.saturating_sub(told.udp_answers);
+    println!("{lost} of {} datagrams lost", told.udp_sent);
+    ensure!(told.broken.is_empty() && lost <= 3 * told.udp_silence_ms.len() as u64, "{told:?}");
+    stage.strike().finish()
+}
+
+#[test]
 fn nodes_that_restart_lose_nothing() -> Result<()> {
     cases("failover-restarts", &[Case::OwnerRestarted, Case::RollingRestart])
 }

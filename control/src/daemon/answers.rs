@@ -83,6 +83,7 @@ impl Node {
             drain: self.drain(),
             aggregation: self.settings.aggregation,
             policy: self.policy.digest(),
+            keys: self.keys.status(),
             forwarder: self.forwarding.state().0.name().into(),
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
@@ -151,6 +152,7 @@ impl Node {
         warnings.extend(self.forwarding.state().1.map(Into::into));
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend(self.policy.failed().map(|why| format!("the last policy was not taken: {why}")));
+        warnings.extend(self.keys.warnings());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(

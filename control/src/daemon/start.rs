@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::duty::Duty;
 use super::forwarder::Forwarding;
+use super::keys::KeysInUse;
 use super::policy::InForceHere;
 use super::walks::Walks;
 use super::{Node, membership, rings};
@@ -109,6 +110,7 @@ impl Node {
             view,
             settings,
             policy,
+            keys: KeysInUse::new(&keys),
             walks: Walks::default(),
             duty: Duty::default(),
             refusals: Vec::new(),
@@ -138,11 +140,7 @@ fn start_replication(
         cluster: config.cluster,
         bind: SocketAddr::new(config.cluster_address, config.control_port),
         peers: config.peers.iter().map(|peer| (peer.node, config.control_endpoint(peer))).collect(),
-        keys: NodeKeys {
-            ca_cert_der: keys.ca_cert_der.clone(),
-            node_cert_der: keys.node_cert_der.clone(),
-            node_key_der: keys.node_key_der.clone_key(),
-        },
+        keys: NodeKeys::from(keys),
         fingerprint: keys.fingerprint().0,
         director_hash: config.director_hash,
         log_capacity: ReplicateConfig::LOG_CAPACITY,

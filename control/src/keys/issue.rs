@@ -1,4 +1,5 @@
-//! `samepath keys init` and `samepath keys issue`: files are made once and never overwritten.
+//! `samepath keys init` and `issue`. Files are never overwritten unless told, and then as a
+//! whole: whoever reads meanwhile sees the old or the new one.
 
 use std::fs;
 use std::io::Write;
@@ -22,8 +23,8 @@ const VALIDITY: Duration = Duration::from_secs(10 * 365 * 86_400 + 3 * 86_400);
 /// Certificates are valid from this long before they were made, for nodes whose clock is behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 
-const PRIVATE: u32 = 0o600;
-const PUBLIC: u32 = 0o644;
+pub(super) const PRIVATE: u32 = 0o600;
+pub(super) const PUBLIC: u32 = 0o644;
 
 /// Makes `dir` (0700 if new) with a CA and the shared secret.
 ///
@@ -39,34 +40,23 @@ pub fn init(dir: &Path) -> Result<(), KeyError> {
     })?;
 
     let mut secret = [0; 32];
-    let mut cluster = [0; 4];
-    let random = SystemRandom::new();
-    random
-        .fill(&mut secret)
-        .and_then(|()| random.fill(&mut cluster))
-        .map_err(|_| crypto("random numbers", "the kernel gave none"))?;
-
-    let key = KeyPair::generate().map_err(|error| crypto("the CA's key", error))?;
-    let mut params = validity(CertificateParams::default());
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("samepath cluster {}", hex(&cluster)));
-    let certificate = params.self_signed(&key).map_err(|error| crypto("the CA's certificate", error))?;
-
+    SystemRandom::new().fill(&mut secret).map_err(|_| no_random())?;
+    let (certificate, key) = new_ca()?;
     write_new(&dir.join(CA_KEY), PRIVATE, &key.serialize_pem())?;
     write_new(&dir.join(SECRET), PRIVATE, &format!("{}\n", hex(&secret)))?;
     write_new(&dir.join(CA_CERTIFICATE), PUBLIC, &certificate.pem())
 }
 
-/// Makes the certificate and key of `node`, signed by the CA in `dir`.
+/// Makes the certificate and key of `node`, signed by the CA in `dir`; with `renew` in place of those there.
 ///
 /// Errors: the CA is missing or broken; the node's files are there already.
-pub fn issue(dir: &Path, node: NodeId) -> Result<(), KeyError> {
+pub fn issue(dir: &Path, node: NodeId, renew: bool) -> Result<(), KeyError> {
     let (certificate_file, key_file) = (certificate_path(dir, node), key_path(dir, node));
-    let remedy = format!("remove both files of node {node} first if it shall get new ones");
-    refuse_existing(&certificate_file, &remedy)?;
-    refuse_existing(&key_file, &remedy)?;
+    if !renew {
+        let remedy = format!("add --renew if node {node} shall get new ones");
+        refuse_existing(&certificate_file, &remedy)?;
+        refuse_existing(&key_file, &remedy)?;
+    }
 
     let (ca, ca_key) = read_ca(dir)?;
     let key = KeyPair::generate().map_err(|error| crypto("the node's key", error))?;
@@ -84,13 +74,13 @@ pub fn issue(dir: &Path, node: NodeId) -> Result<(), KeyError> {
     let certificate =
         params.signed_by(&key, &ca, &ca_key).map_err(|error| crypto("the node's certificate", error))?;
 
-    write_new(&key_file, PRIVATE, &key.serialize_pem())?;
-    write_new(&certificate_file, PUBLIC, &certificate.pem())
+    replace(&key_file, PRIVATE, &key.serialize_pem())?;
+    replace(&certificate_file, PUBLIC, &certificate.pem())
 }
 
 /// The CA as an issuer. The certificate is rebuilt from its parameters: only names and key
 /// identifiers go into what it signs.
-fn read_ca(dir: &Path) -> Result<(rcgen::Certificate, KeyPair), KeyError> {
+pub(super) fn read_ca(dir: &Path) -> Result<(rcgen::Certificate, KeyPair), KeyError> {
     let certificate_file = dir.join(CA_CERTIFICATE);
     let key_file = dir.join(CA_KEY);
     let certificate_pem = super::load::read_text(&certificate_file, &init_remedy(dir))?;
@@ -123,6 +113,20 @@ pub(super) fn init_remedy(dir: &Path) -> String {
     )
 }
 
+/// A certificate that signs others, and its key.
+pub(super) fn new_ca() -> Result<(rcgen::Certificate, KeyPair), KeyError> {
+    let mut number = [0; 4];
+    SystemRandom::new().fill(&mut number).map_err(|_| no_random())?;
+    let key = KeyPair::generate().map_err(|error| crypto("the CA's key", error))?;
+    let mut params = validity(CertificateParams::default());
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("samepath cluster {}", hex(&number)));
+    let certificate = params.self_signed(&key).map_err(|error| crypto("the CA's certificate", error))?;
+    Ok((certificate, key))
+}
+
 fn validity(mut params: CertificateParams) -> CertificateParams {
     let now = SystemTime::now();
     params.not_before = (now - CLOCK_SKEW).into();
@@ -137,6 +141,17 @@ fn refuse_existing(path: &Path, remedy: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// Writes a file that may be there already: it is the old one or the new one, never half of it.
+pub(super) fn replace(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // What an earlier attempt left.
+    let _ = fs::remove_file(&beside);
+    write_new(&beside, mode, text)?;
+    fs::rename(&beside, path).map_err(|source| KeyError::Io { what: "write", path: path.into(), source })
+}
+
 fn write_new(path: &PathBuf, mode: u32, text: &str) -> Result<(), KeyError> {
     fs::OpenOptions::new()
         .write(true)
@@ -148,6 +163,10 @@ fn write_new(path: &PathBuf, mode: u32, text: &str) -> Result<(), KeyError> {
             file.sync_all()
         })
         .map_err(|source| KeyError::Io { what: "write", path: path.clone(), source })
+}
+
+fn no_random() -> KeyError {
+    crypto("random numbers", "the kernel gave none")
 }
 
 fn crypto(what: &'static str, why: impl ToString) -> KeyError {

@@ -20,8 +20,9 @@ use super::{CA_CERTIFICATE, CA_KEY, KeyError, SECRET, certificate_path, key_path
 
 /// What a node holds of its cluster's keys.
 pub struct ClusterKeys {
-    /// The CA's certificate, DER.
-    pub ca_cert_der: CertificateDer<'static>,
+    /// Certificates of the CAs whose signature counts, DER, not empty; the first one signs. More than one
+    /// while nodes change from one CA to the next.
+    pub cas: Vec<CertificateDer<'static>>,
     /// This node's certificate, DER.
     pub node_cert_der: CertificateDer<'static>,
     /// This node's private key, DER (PKCS #8).
@@ -39,7 +40,7 @@ impl std::fmt::Debug for ClusterKeys {
 impl Clone for ClusterKeys {
     fn clone(&self) -> Self {
         Self {
-            ca_cert_der: self.ca_cert_der.clone(),
+            cas: self.cas.clone(),
             node_cert_der: self.node_cert_der.clone(),
             node_key_der: self.node_key_der.clone_key(),
             secret: self.secret,
@@ -63,11 +64,8 @@ impl ClusterKeys {
         }
 
         let ca_pem = read_text(&ca_file, &init_remedy(dir))?;
-        let ca_cert_der = certificate(&ca_pem).ok_or_else(|| KeyError::Wrong {
-            path: ca_file,
-            why: "it holds no PEM certificate".into(),
-            remedy: init_remedy(dir),
-        })?;
+        let no_ca = |why| KeyError::Wrong { path: ca_file.clone(), why, remedy: init_remedy(dir) };
+        let cas = certificates(&ca_pem).map_err(no_ca)?;
         let secret = secret(&read_text(&secret_file, &init_remedy(dir))?).ok_or_else(|| KeyError::Wrong {
             path: secret_file,
             why: "it is not 64 hexadecimal digits".into(),
@@ -84,10 +82,10 @@ impl ClusterKeys {
         let pair = KeyPair::from_pem(&key_pem)
             .map_err(|error| wrong(&key_file, format!("it holds no private key ({error})")))?;
         check_name(&node_cert_der, node).map_err(|why| wrong(&certificate_file, why))?;
-        check_signature(&ca_cert_der, &node_cert_der).map_err(|why| wrong(&certificate_file, why))?;
+        check_signature(&cas, &node_cert_der).map_err(|why| wrong(&certificate_file, why))?;
         check_pair(&node_pem, &pair).map_err(|why| wrong(&key_file, why))?;
         let node_key_der = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
-        Ok(Self { ca_cert_der, node_cert_der, node_key_der, secret })
+        Ok(Self { cas, node_cert_der, node_key_der, secret })
     }
 }
 
@@ -122,8 +120,18 @@ pub(super) fn check_pair(certificate_pem: &str, key: &KeyPair) -> Result<(), Str
     Ok(())
 }
 
-fn certificate(pem: &str) -> Option<CertificateDer<'static>> {
+pub(super) fn certificate(pem: &str) -> Option<CertificateDer<'static>> {
     rustls_pemfile::certs(&mut pem.as_bytes()).next()?.ok()
+}
+
+/// All certificates of a PEM text; at least one.
+pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut pem.as_bytes()).collect();
+    let found = found.map_err(|error| format!("one of its certificates is broken ({error})"))?;
+    if found.is_empty() {
+        return Err("it holds no PEM certificate".into());
+    }
+    Ok(found)
 }
 
 fn check_name(der: &CertificateDer<'_>, node: NodeId) -> Result<(), String> {
@@ -145,9 +153,15 @@ fn check_name(der: &CertificateDer<'_>, node: NodeId) -> Result<(), String> {
     Err(format!("it is the certificate of {got}, not of {}", node_name(node)))
 }
 
-fn check_signature(ca: &CertificateDer<'static>, node: &CertificateDer<'_>) -> Result<(), String> {
+/// Whether one of the CAs signed a node's certificate, and it is valid today.
+pub(super) fn check_signature(
+    cas: &[CertificateDer<'static>],
+    node: &CertificateDer<'_>,
+) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone()).map_err(|error| format!("the CA's certificate is broken ({error})"))?;
+    for ca in cas {
+        roots.add(ca.clone()).map_err(|error| format!("the CA's certificate is broken ({error})"))?;
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()

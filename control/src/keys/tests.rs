@@ -13,7 +13,7 @@ const NODE: NodeId = NodeId(7);
 fn made() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path()).unwrap();
-    issue(dir.path(), NODE).unwrap();
+    issue(dir.path(), NODE, false).unwrap();
     dir
 }
 
@@ -36,9 +36,9 @@ fn assert_says(sentence: &str, parts: &[&str]) {
 fn a_round_trip_gives_working_keys() {
     let dir = made();
     let keys = ClusterKeys::load(dir.path(), NODE).unwrap();
-    issue(dir.path(), NodeId(8)).unwrap();
+    issue(dir.path(), NodeId(8), false).unwrap();
     let other = ClusterKeys::load(dir.path(), NodeId(8)).unwrap();
-    assert_eq!(keys.ca_cert_der, other.ca_cert_der);
+    assert_eq!(keys.cas, other.cas);
     assert_ne!(keys.node_cert_der, other.node_cert_der);
     assert_eq!(keys.fingerprint(), other.fingerprint());
     assert!(keys.director_key() == other.director_key());
@@ -50,7 +50,7 @@ fn private_files_are_private() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("keys");
     init(&dir).unwrap();
-    issue(&dir, NODE).unwrap();
+    issue(&dir, NODE, false).unwrap();
     assert_eq!(mode(&dir), 0o700);
     for name in [CA_KEY, SECRET, "node-7.key"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
@@ -66,8 +66,8 @@ fn nothing_is_overwritten() {
         &[CA_CERTIFICATE, "exists already and is not overwritten"],
     );
     assert_says(
-        &issue(dir.path(), NODE).unwrap_err().to_string(),
-        &["node-7.crt exists already", "remove both files of node 7"],
+        &issue(dir.path(), NODE, false).unwrap_err().to_string(),
+        &["node-7.crt exists already", "add --renew if node 7"],
     );
     assert_eq!(fs::read(dir.path().join(CA_KEY)).unwrap(), before);
 }
@@ -97,7 +97,7 @@ fn a_node_needs_no_ca_key_but_issuing_does() {
     fs::remove_file(dir.path().join(CA_KEY)).unwrap();
     ClusterKeys::load(dir.path(), NODE).unwrap();
     assert_says(
-        &issue(dir.path(), NodeId(8)).unwrap_err().to_string(),
+        &issue(dir.path(), NodeId(8), false).unwrap_err().to_string(),
         &["ca.key is missing", "where `samepath keys init` was run"],
     );
 }
@@ -124,7 +124,7 @@ fn another_clusters_certificate_is_refused() {
 #[test]
 fn another_nodes_certificate_is_refused() {
     let dir = made();
-    issue(dir.path(), NodeId(8)).unwrap();
+    issue(dir.path(), NodeId(8), false).unwrap();
     fs::copy(dir.path().join("node-8.crt"), dir.path().join("node-7.crt")).unwrap();
     assert_says(
         &refused(&dir),
@@ -135,7 +135,7 @@ fn another_nodes_certificate_is_refused() {
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let dir = made();
-    issue(dir.path(), NodeId(8)).unwrap();
+    issue(dir.path(), NodeId(8), false).unwrap();
     fs::copy(dir.path().join("node-8.key"), dir.path().join("node-7.key")).unwrap();
     assert_says(&refused(&dir), &["node-7.key", "do not belong together"]);
 }
@@ -163,7 +163,45 @@ fn files_that_are_something_else_are_refused() {
 fn a_broken_ca_cannot_issue() {
     let (dir, other) = (made(), made());
     fs::copy(other.path().join(CA_KEY), dir.path().join(CA_KEY)).unwrap();
-    let error = issue(dir.path(), NodeId(8)).unwrap_err().to_string();
+    let error = issue(dir.path(), NodeId(8), false).unwrap_err().to_string();
     assert_says(&error, &[CA_CERTIFICATE, "do not belong together"]);
     assert!(!dir.path().join("node-8.key").exists());
+}
+
+#[test]
+fn a_new_ca_stands_beside_the_old_one_until_it_is_retired() {
+    let dir = made();
+    issue(dir.path(), NodeId(8), false).unwrap();
+    let before = ClusterKeys::load(dir.path(), NODE).unwrap();
+    rollover(dir.path()).unwrap();
+    assert_eq!(mode(&dir.path().join(CA_KEY)), 0o600);
+    let both = ClusterKeys::load(dir.path(), NODE).unwrap();
+    assert_eq!((both.cas.len(), &both.cas[1]), (2, &before.cas[0]));
+    assert_eq!(both.node_cert_der, before.node_cert_der);
+
+    let early = retire(dir.path()).unwrap_err().to_string();
+    assert_says(&early, &["node-7.crt", "not signed by this directory's ca.crt", "--node 7 --renew"]);
+    issue(dir.path(), NODE, true).unwrap();
+    assert_eq!(mode(&dir.path().join("node-7.key")), 0o600);
+    assert_says(&retire(dir.path()).unwrap_err().to_string(), &["node-8.crt"]);
+    issue(dir.path(), NodeId(8), true).unwrap();
+    assert_eq!(retire(dir.path()).unwrap(), 1);
+
+    let after = ClusterKeys::load(dir.path(), NODE).unwrap();
+    assert_eq!(after.cas, both.cas[..1]);
+    let [old, new] = [before.summary(), after.summary()];
+    assert!(old.issuer.starts_with("samepath cluster ") && new.issuer != old.issuer, "{old:?} {new:?}");
+    assert_eq!((old.cas, both.summary().cas, new.cas), (1, 2, 1));
+    assert!(new.valid_until.starts_with("20") && new.valid_until.len() == 10, "{new:?}");
+    assert_ne!(after.node_cert_der, before.node_cert_der);
+    assert_eq!(after.fingerprint(), before.fingerprint());
+    assert_eq!(retire(dir.path()).unwrap(), 0);
+    assert!(fs::read_dir(dir.path()).unwrap().all(|file| !file.unwrap().path().ends_with(".new")));
+}
+
+#[test]
+fn without_a_ca_there_is_nothing_to_roll_over() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_says(&rollover(dir.path()).unwrap_err().to_string(), &[CA_CERTIFICATE, "samepath keys init"]);
+    assert_says(&retire(dir.path()).unwrap_err().to_string(), &[CA_CERTIFICATE, "samepath keys init"]);
 }

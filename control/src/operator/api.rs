@@ -170,6 +170,8 @@ pub struct Status {
     pub aggregation: bool,
     /// Digest of the policy in force; empty: none, every flow is allowed.
     pub policy: String,
+    /// The node's certificate, and the CAs it believes.
+    pub keys: Keys,
     /// Who redirects packets of established flows now: `xdp` or `worker`.
     pub forwarder: Cow<'static, str>,
     /// Epoch of the present view.
@@ -188,6 +190,18 @@ pub struct Status {
     pub uptime_s: u64,
     /// What a person should look at.
     pub warnings: Vec<String>,
+}
+
+/// The keys in use, in [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Keys {
+    /// Common name of the CA that signed this node's certificate.
+    pub issuer: String,
+    /// The certificate's last day, `YYYY-MM-DD`, UTC.
+    pub valid_until: String,
+    /// CAs whose signature on a peer's certificate counts.
+    pub cas: usize,
 }
 
 /// An interface in [`Status`].

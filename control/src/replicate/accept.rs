@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, Incoming};
+use quinn::{Connection, Endpoint, Incoming, VarInt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use super::event::PeerEvent;
 use super::limits::HELLO_MS;
 use super::machine::{Link, Side};
 use super::message::Message;
-use super::refusal::{Refusal, ending};
+use super::refusal::{OTHER_KEYS, Refusal, SUPERSEDED, ending};
 use super::replicator::{Shared, refused_by_us};
 use super::stream::{Frames, StreamEnd, write};
 use super::tls;
@@ -56,6 +56,7 @@ fn is_welcome(shared: &Shared, incoming: &Incoming, connections: usize) -> bool 
 /// One connection from beginning to end.
 async fn receive(shared: Arc<Shared>, incoming: Incoming, events: mpsc::Sender<PeerEvent>) {
     let address = incoming.remote_address();
+    let keys = shared.client.load_full();
     let at_address = peer_at(&shared, address.ip());
     let connection = match timeout(Duration::from_millis(HELLO_MS), incoming).await {
         Ok(Ok(connection)) => connection,
@@ -67,6 +68,11 @@ async fn receive(shared: Arc<Shared>, incoming: Incoming, events: mpsc::Sender<P
     };
     let (peer, end) = match identify(&shared, &connection) {
         Err(refusal) => (at_address, refusal.into()),
+        // Keys were renewed while this one shook hands under the old ones.
+        Ok(peer) if !Arc::ptr_eq(&keys, &shared.client.load()) => {
+            connection.close(VarInt::from_u32(SUPERSEDED), OTHER_KEYS);
+            (Some(peer), StreamEnd::Broken)
+        }
         Ok(peer) => (Some(peer), converse(&shared, &connection, peer, events).await),
     };
     shared.concluded(Side::Receiving, peer, address, close(&connection, end));

@@ -18,11 +18,11 @@ use super::tls;
 use crate::keys::node_name;
 
 /// Dials the peer again and again, for ever.
-pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, client: ClientConfig, peer: NodeId) {
+pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: NodeId) {
     let Some(link) = shared.peers.get(&peer) else { return };
     let mut backoff = Backoff::new();
     loop {
-        if attempt(&shared, &endpoint, &client, peer, link).await {
+        if attempt(&shared, &endpoint, peer, link).await {
             backoff = Backoff::new();
         }
         sleep(Duration::from_millis(backoff.next_ms())).await;
@@ -33,13 +33,13 @@ pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, client: Client
 async fn attempt(
     shared: &Shared,
     endpoint: &Endpoint,
-    client: &ClientConfig,
     peer: NodeId,
     link: &PeerLink,
 ) -> bool {
     let address = link.address;
     let conclude = |ending| shared.concluded(Side::Sending, Some(peer), address, ending);
-    let connecting = endpoint.connect_with(client.clone(), address, &node_name(peer));
+    let client = ClientConfig::clone(&shared.client.load());
+    let connecting = endpoint.connect_with(client, address, &node_name(peer));
     let connection = match connecting {
         Ok(connecting) => match timeout(Duration::from_millis(HELLO_MS), connecting).await {
             Ok(Ok(connection)) => connection,

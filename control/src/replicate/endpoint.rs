@@ -7,8 +7,10 @@ use std::time::Duration;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use samepath_dataplane::flow::NodeId;
+
 use super::limits::{DATAGRAMS, INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
-use super::{ReplicateConfig, StartError, tls};
+use super::{NodeKeys, ReplicateConfig, StartError, tls};
 
 /// The open port, and what dialling needs.
 pub(super) struct Tls {
@@ -16,15 +18,24 @@ pub(super) struct Tls {
     pub(super) client: ClientConfig,
 }
 
-/// Opens the control port.
-pub(super) fn open(config: &ReplicateConfig) -> Result<Tls, StartError> {
-    let (client, server) = tls::configs(config.node, &config.keys)?;
-    let transport = Arc::new(transport(config.idle_timeout_ms));
+/// What dialling and accepting take from the node's keys.
+pub(super) fn configs(
+    node: NodeId,
+    keys: &NodeKeys,
+    idle_timeout_ms: u32,
+) -> Result<(ClientConfig, ServerConfig), StartError> {
+    let (client, server) = tls::configs(node, keys)?;
+    let transport = Arc::new(transport(idle_timeout_ms));
     let mut client = ClientConfig::new(Arc::new(client));
     client.transport_config(transport.clone());
     let mut server = ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(transport);
+    Ok((client, server))
+}
 
+/// Opens the control port.
+pub(super) fn open(config: &ReplicateConfig) -> Result<Tls, StartError> {
+    let (client, server) = configs(config.node, &config.keys, config.idle_timeout_ms)?;
     let socket = bind(config)?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)

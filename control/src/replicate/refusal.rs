@@ -15,6 +15,8 @@ use super::message::Malformed;
 pub const LEAVING: u32 = 1;
 /// Application code of a connection that a newer one of the same peer replaces.
 pub const SUPERSEDED: u32 = 2;
+/// What a node says with it that has other keys now.
+pub const OTHER_KEYS: &[u8] = b"this node has other keys now: dial again";
 /// First of the application codes whose reason is a sentence for a person.
 const REFUSED: u32 = 16;
 

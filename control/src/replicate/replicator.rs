@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, VarInt};
+use arc_swap::ArcSwap;
+use quinn::{ClientConfig, Connection, Endpoint, VarInt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -21,8 +22,8 @@ use super::hello::{Identity, Versions};
 use super::limits::{EVENTS, FLUSH_MS, LINGER_MS};
 use super::machine::{Machine, Side};
 use super::message::Claim;
-use super::refusal::{By, Ending, LEAVING, SUPERSEDED};
-use super::{ReplicateConfig, StartError, accept, dial};
+use super::refusal::{By, Ending, LEAVING, OTHER_KEYS, SUPERSEDED};
+use super::{NodeKeys, ReplicateConfig, StartError, accept, dial};
 
 /// Replication with all peers. Dropped without [`Replicator::close`], peers find out by themselves.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct Replicator {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) identity: Identity,
+    /// What dialling takes from the node's keys.
+    pub(super) client: ArcSwap<ClientConfig>,
+    idle_timeout_ms: u32,
     pub(super) peers: BTreeMap<NodeId, PeerLink>,
     clock: Clock,
     machine: Mutex<Machine>,
@@ -56,6 +60,16 @@ pub(super) struct PeerLink {
     pub(super) redial: Notify,
     /// By [`Side`].
     connections: Mutex<[Option<Connection>; 2]>,
+}
+
+impl PeerLink {
+    /// Ends the connection the peer dialled; it dials again.
+    fn end_accepted(&self) {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(accepted) = &connections[Side::Receiving as usize] {
+            accepted.close(VarInt::from_u32(SUPERSEDED), OTHER_KEYS);
+        }
+    }
 }
 
 impl Shared {
@@ -129,6 +143,8 @@ impl Replicator {
         };
         let shared = Arc::new(Shared {
             identity,
+            client: ArcSwap::from_pointee(client),
+            idle_timeout_ms: config.idle_timeout_ms,
             peers: config.peers.iter().map(link).collect(),
             clock,
             machine: Mutex::new(Machine::new(identity, &config.peers, config.log_capacity)),
@@ -140,9 +156,24 @@ impl Replicator {
         tasks.spawn(announce(shared.clone(), events.clone()));
         tasks.spawn(accept::serve(shared.clone(), endpoint.clone(), events));
         for &(peer, _) in &config.peers {
-            tasks.spawn(dial::keep(shared.clone(), endpoint.clone(), client.clone(), peer));
+            tasks.spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
         }
         Ok((Self { shared, endpoint, _tasks: tasks }, receiver))
+    }
+
+    /// Takes other keys of the same node into use: every connection is made anew under them, one after the
+    /// other in both directions, and goes on where the one before it was acknowledged.
+    ///
+    /// Errors: the keys are another node's or unusable; nothing has changed then.
+    pub fn renew_keys(&self, keys: &NodeKeys) -> Result<(), StartError> {
+        let (client, server) = endpoint::configs(self.shared.identity.node, keys, self.shared.idle_timeout_ms)?;
+        self.shared.client.store(Arc::new(client));
+        self.endpoint.set_server_config(Some(server));
+        for link in self.shared.peers.values() {
+            link.redial.notify_one();
+            link.end_accepted();
+        }
+        Ok(())
     }
 
     /// Sends a change to all peers. Never waits: what a peer has not acknowledged is kept in the

@@ -24,8 +24,8 @@ const ALPN: &[u8] = b"samepath/1";
 
 /// A node's TLS material: what replication needs of [`ClusterKeys`].
 pub struct NodeKeys {
-    /// Certificate of the cluster's CA.
-    pub ca_cert_der: CertificateDer<'static>,
+    /// Certificates of the CAs whose signature counts.
+    pub cas: Vec<CertificateDer<'static>>,
     /// This node's certificate: signed by the CA, named by [`node_name`], for client and server.
     pub node_cert_der: CertificateDer<'static>,
     /// Its private key.
@@ -35,7 +35,7 @@ pub struct NodeKeys {
 impl From<&ClusterKeys> for NodeKeys {
     fn from(keys: &ClusterKeys) -> Self {
         Self {
-            ca_cert_der: keys.ca_cert_der.clone(),
+            cas: keys.cas.clone(),
             node_cert_der: keys.node_cert_der.clone(),
             node_key_der: keys.node_key_der.clone_key(),
         }
@@ -79,7 +79,9 @@ pub fn configs(node: NodeId, keys: &NodeKeys) -> Result<(QuicClientConfig, QuicS
         found => return Err(StartError::OtherNode { node, found }),
     }
     let mut roots = RootCertStore::empty();
-    roots.add(keys.ca_cert_der.clone()).map_err(unusable("the CA certificate"))?;
+    for ca in &keys.cas {
+        roots.add(ca.clone()).map_err(unusable("the CA certificate"))?;
+    }
     let roots = Arc::new(roots);
     let chain = vec![keys.node_cert_der.clone()];
     let key = keys.node_key_der.clone_key();

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use crate::bed::plan::{Family, NODES};
 use crate::bed::{Bed, Service};
 use crate::cli::Roles;
+use crate::scenario::keys;
 use crate::scenario::kept::{Kept, start_echo};
 use crate::traffic::lasting::Told;
 use crate::wait;
@@ -58,11 +59,13 @@ pub enum Case {
     RollingRestart,
     /// All nodes leave (`samepath leave`) and are started again in turn, as for a planned upgrade.
     PlannedRestart,
+    /// The cluster goes from one CA to the next: new certificates, SIGHUP, no restart.
+    CaReplaced,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OwnerKilled,
         Self::DirectorKilled,
         Self::OwnerAndDirectorKilled,
@@ -75,6 +78,7 @@ impl Case {
         Self::OwnerDrained,
         Self::RollingRestart,
         Self::PlannedRestart,
+        Self::CaReplaced,
     ];
 
     /// Its name in tables and files.
@@ -92,13 +96,14 @@ impl Case {
             Self::OwnerDrained => "owner-drained",
             Self::RollingRestart => "rolling-restart",
             Self::PlannedRestart => "planned-restart",
+            Self::CaReplaced => "ca-replaced",
         }
     }
 
     /// Forward and return path while it happens: not through a node that is harmed.
     fn paths(self) -> (u8, u8) {
         match self {
-            Self::DirectorKilled | Self::OwnerDrained => (1, 3),
+            Self::DirectorKilled | Self::OwnerDrained | Self::CaReplaced => (1, 3),
             Self::OwnerAndDirectorKilled => (3, 3),
             _ => (2, 3),
         }
@@ -138,6 +143,7 @@ impl Case {
             }
             Self::RollingRestart => restart_all(bed, extra, |bed, number| bed.stop_node(number).map(drop)),
             Self::PlannedRestart => restart_all(bed, extra, Bed::leave_node),
+            Self::CaReplaced => keys::replace_ca(bed),
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod failover;
 pub mod flood;
 pub mod kept;
+mod keys;
 pub mod long_flow;
 pub mod simultaneous;
 pub mod split_flow;

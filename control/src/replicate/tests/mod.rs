@@ -4,6 +4,7 @@ mod link;
 mod loopback;
 mod nodes;
 mod refused;
+mod renewed;
 mod relay;
 mod simulation;
 mod versions;

@@ -50,7 +50,7 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.certificate, &self.key).unwrap();
         NodeKeys {
-            ca_cert_der: self.certificate.der().clone(),
+            cas: vec![self.certificate.der().clone()],
             node_cert_der: certificate.der().clone(),
             node_key_der: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         }

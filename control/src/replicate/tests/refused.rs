@@ -158,7 +158,7 @@ fn connection_without_a_certificate() {
         let (net, ca) = (Net::new(), Ca::new("cluster"));
         let mut a = Node::start(net.config(&ca, 1, &[1, 2]));
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(ca.keys(1).ca_cert_der).unwrap();
+        roots.add(ca.keys(1).cas.remove(0)).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
