@@ -254,7 +254,7 @@ impl Case<'_> {
         let names_me = option.owner == self.me() && self.outranks(option.generation, session);
         match option.kind {
             TunnelKind::FirstPacket | TunnelKind::Redirect if names_me => {
-                self.own(Session { generation: option.generation, ..*session }, false)
+                self.own(Session { generation: self.granted(option.generation, session), ..*session }, false)
             }
             // An Owner that asks after its record came has forgotten the flow; before, it was not told.
             kind if kind.asks() && session.owner == option.ingress && session.role == Role::Backup => {
@@ -271,6 +271,15 @@ impl Case<'_> {
     /// flow to each other decide alike.
     fn outranks(&self, generation: Generation, session: &Session) -> bool {
         (generation, self.me()) > (session.generation, session.owner)
+    }
+
+    /// The generation this node owns by. A claim of the same one means that this node granted the flow to another while
+    /// it was granted it: both may believe it, and must not have one generation.
+    fn granted(&self, generation: Generation, session: &Session) -> Generation {
+        if session.role == Role::Claim && session.generation == generation {
+            return generation.next();
+        }
+        generation
     }
 
     fn redirect(&self, session: &Session, crossings: u8) -> Decision {
@@ -364,9 +373,11 @@ impl Case<'_> {
             TunnelKind::FirstPacket if option.generation > Generation(1) => {
                 self.begin(option.generation, 1, !track::may_begin(self.packet))
             }
-            TunnelKind::FirstPacket => self.begin_or_refuse(option.generation),
+            TunnelKind::FirstPacket => self.begin_or_refuse(begun_by(option.generation)),
             // The FirstPacket was lost, or is still on its way.
-            TunnelKind::Redirect if option.owner == self.me() => self.begin_or_refuse(option.generation),
+            TunnelKind::Redirect if option.owner == self.me() => {
+                self.begin_or_refuse(begun_by(option.generation))
+            }
             TunnelKind::Redirect if option.hops < HOP_BUDGET && self.around.view.is_live(option.owner) => {
                 Decision::only(Verdict::Tunnel {
                     kind: TunnelKind::Redirect,
@@ -515,4 +526,10 @@ impl Case<'_> {
         let kind = if self.is_allowed() { TunnelKind::Query } else { TunnelKind::Lookup };
         Decision::only(Verdict::Tunnel { kind, to, owner: NodeId(0), generation: known })
     }
+}
+
+/// The generation of a flow that begins by a grant. Generation 0 is none: a Director only supposes that its predecessor owns
+/// what it asks it about (`ask_former`), and another node may have been granted the flow with generation 1.
+fn begun_by(granted: Generation) -> Generation {
+    if granted == Generation(0) { Generation(2) } else { granted }
 }
