@@ -28,6 +28,7 @@ nginx-light:nginx
 curl:curl
 valgrind:valgrind
 etcd-server:etcd
+iperf3:iperf3
 "
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev

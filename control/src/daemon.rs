@@ -59,6 +59,10 @@ use walks::Walks;
 const BUSY_TICK: Duration = Duration::from_millis(1);
 const IDLE_TICK: Duration = Duration::from_millis(5);
 
+/// How long a node that leaves still works after it has said so: peers do not ask it any more, as former Director or
+/// for what is on its way, a few milliseconds after they heard it.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// A running node.
 struct Node {
     config: Config,
@@ -198,20 +202,30 @@ impl Node {
         self.clock.now()
     }
 
-    /// Stop order: no more packets in, what is in hand out, peers told, sockets closed, program gone.
+    /// Stop order: no more packets in, what is in hand out, peers told, sockets closed, program gone. A node that leaves
+    /// owns nothing; it tells its peers first and answers what they have asked it until then.
     async fn stop(mut self) {
+        let mut replicator = Some(self.replicator);
+        if self.leaving
+            && let Some(replicator) = replicator.take()
+        {
+            replicator.close().await;
+            tokio::time::sleep(FAREWELL).await;
+        }
         if let Err(error) = self.steering.unregister_all_sockets() {
             tracing::warn!("sockets stay registered until they are closed: {error}");
         }
         let mailboxes = self.workers.mailboxes().to_vec();
         let rings = self.workers.stop();
         // What the workers said last goes to the peers before they are told goodbye.
-        for mailbox in &mailboxes {
-            while let Some(message) = mailbox.outbox.pop() {
-                exchange::publish_last(&self.replicator, message);
+        if let Some(replicator) = replicator {
+            for mailbox in &mailboxes {
+                while let Some(message) = mailbox.outbox.pop() {
+                    exchange::publish_last(&replicator, message);
+                }
             }
+            replicator.close().await;
         }
-        self.replicator.close().await;
         drop(rings);
         if let Err(error) = self.steering.detach() {
             tracing::warn!("{error}");

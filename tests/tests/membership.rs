@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use samepath_tests::bed::plan::Family;
 use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::scenario::iperf::Iperf;
 use samepath_tests::scenario::steady::{Conversation, Steady};
 use samepath_tests::wait;
 use serde_json::Value;
@@ -55,6 +56,7 @@ fn a_node_is_drained_replaced_and_taken_back_and_nothing_is_lost() -> Result<()>
     bed.start_nodes(&[])?;
     let before = drops(&bed)?;
     let traffic = Steady::begin(&bed, Family::V4)?;
+    let iperf = Iperf::begin(&bed, Family::V4)?;
     sleep(A_WHILE);
     ensure!(bed.stats(1)?.sessions.owner > 10, "node 1 owns too little to prove anything");
 
@@ -85,8 +87,10 @@ fn a_node_is_drained_replaced_and_taken_back_and_nothing_is_lost() -> Result<()>
     bed.forward_via(1)?;
     sleep(A_WHILE);
     let tally = traffic.end()?;
-    eprintln!("{tally:?}");
+    let transfer = iperf.end()?;
+    eprintln!("{tally:?} {transfer:?}");
     tally.nothing_was_lost()?;
+    ensure!(transfer.bytes > 1_000_000 && transfer.idle == 0, "{transfer:?}");
     bed.finish()
 }
 

@@ -289,7 +289,11 @@ impl Membership {
         there.extend(self.rows.keys().copied().filter(|node| fresh(node).is_some() && may(node)));
         there.retain(|&node| self.is_registered(node, now));
         let peer = |node| self.evidence.peer(node);
-        let agreed = agree(&there, |a, b| match fresh(&a) {
+        let serves = |node| match peer(node) {
+            Some(peer) => peer.weight > 0,
+            None => self.weight > 0,
+        };
+        let agreed = agree(&there, serves, |a, b| match fresh(&a) {
             _ if a == me => peer(b).is_some_and(|peer| peer.heard && !peer.suppressed),
             Some((row, _)) => row.hears(b),
             None if b == me => peer(a).is_some_and(|peer| peer.hears_me),

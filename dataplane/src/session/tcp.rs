@@ -16,7 +16,7 @@ pub mod reset;
 pub mod state;
 pub mod window;
 
-use crate::flow::Direction;
+use crate::flow::{Direction, Generation};
 use crate::session::record::{Session, State};
 use crate::session::timeouts::Timeouts;
 use crate::session::track::{Begun, Follow};
@@ -148,6 +148,11 @@ pub fn follow(
             !originator.is_known() || segment.seq.wrapping_sub(originator.end) <= window::REORDERED
         }
     };
+    // A former Owner may have seen the answer, and this end need not say anything again for long.
+    let has_moved = session.generation > Generation(1);
+    if unanswered && further && has_moved && side == Side::Originator && expected {
+        return adopt(session, segment, direction, settings);
+    }
     match state::admission(before, side, kind, expected) {
         Admission::Reopen => Ok(Follow::Reopen),
         Admission::Refuse => Err(DropReason::TcpFlags),

@@ -4,6 +4,7 @@
 pub mod failover;
 pub mod flood;
 pub mod kept;
+pub mod iperf;
 mod keys;
 pub mod long_flow;
 pub mod simultaneous;

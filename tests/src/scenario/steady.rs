@@ -137,11 +137,12 @@ impl Tally {
         Ok(())
     }
 
-    /// Checks as well that no datagram was lost and no segment had to be repeated: TCP's first repetition
-    /// takes at least 200 ms (RTO, Linux).
+    /// Checks as well that no datagram was lost and no SYN or SYN-ACK had to be repeated, which takes a second (RFC
+    /// 6298 section 2.1).
     pub fn nothing_was_lost(&self) -> Result<()> {
         self.nothing_broke()?;
         ensure!(self.lost == 0, "{} datagrams were lost: {self:?}", self.lost);
+        ensure!(self.longest < Duration::from_secs(1), "a connection was opened at the second attempt: {self:?}");
         Ok(())
     }
 }
