@@ -3,16 +3,27 @@
 //! reporting.
 
 pub mod conversation;
-mod cpu_time;
-pub mod device;
-pub mod firewall_pair;
-pub mod generator;
-pub mod measure;
 pub mod node;
-pub mod packets;
-pub mod recorder;
-pub mod report;
-pub mod rig;
 pub mod roles;
 
+#[cfg(feature = "full")]
+mod cpu_time;
+#[cfg(feature = "full")]
+pub mod device;
+#[cfg(feature = "full")]
+pub mod firewall_pair;
+#[cfg(feature = "full")]
+pub mod generator;
+#[cfg(feature = "full")]
+pub mod measure;
+#[cfg(feature = "full")]
+pub mod packets;
+#[cfg(feature = "full")]
+pub mod recorder;
+#[cfg(feature = "full")]
+pub mod report;
+#[cfg(feature = "full")]
+pub mod rig;
+
+#[cfg(feature = "full")]
 pub use cpu_time::{CpuTime, criterion, of_process, of_thread};

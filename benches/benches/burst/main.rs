@@ -7,9 +7,13 @@
 //! burst --run ROLE FAMILY N TURNS   N sessions, TURNS bursts (what callgrind watches)
 //! ```
 
+mod check;
 mod count;
+#[cfg(feature = "full")]
 mod growth;
+#[cfg(feature = "full")]
 mod report;
+#[cfg(feature = "full")]
 mod time;
 
 use std::process::ExitCode;
@@ -63,8 +67,9 @@ fn parse_run(arguments: &[String]) -> Option<(Case, u32)> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.split_first() {
+        #[cfg(feature = "full")]
         None => report::everything(),
-        Some((word, rest)) if word == "--check" && rest.len() == 1 => report::check(&rest[0]),
+        Some((word, rest)) if word == "--check" && rest.len() == 1 => check::against(&rest[0]),
         Some((word, rest)) if word == "--run" => match parse_run(rest) {
             Some((case, turns)) => {
                 run(case, turns);
@@ -72,7 +77,7 @@ fn main() -> ExitCode {
             }
             None => usage(),
         },
-        Some(_) => usage(),
+        _ => usage(),
     }
 }
 
