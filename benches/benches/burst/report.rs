@@ -9,8 +9,8 @@ use samepath_benches::report::Goal;
 use samepath_benches::roles::Role;
 use serde_json::{Value, json};
 
-use crate::time::{self, Rate};
 use crate::check::{complain, counts, goal};
+use crate::time::{self, Rate};
 use crate::{Case, counted_cases, growth};
 
 /// Sessions of the timed cases.

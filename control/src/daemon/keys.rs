@@ -62,7 +62,10 @@ impl Node {
         }
         self.replicator.renew_keys(&NodeKeys::from(&keys)).map_err(|error| error.to_string())?;
         self.keys.summary = keys.summary();
-        tracing::info!(cas = keys.cas.len(), "keys read again: connections to peers are made anew under them");
+        tracing::info!(
+            cas = keys.cas.len(),
+            "keys read again: connections to peers are made anew under them"
+        );
         Ok(())
     }
 }

@@ -30,8 +30,11 @@ pub fn retire(dir: &Path) -> Result<usize, KeyError> {
     read_ca(dir)?;
     let path = dir.join(CA_CERTIFICATE);
     let text = load::read_text(&path, &init_remedy(dir))?;
-    let cas = load::certificates(&text)
-        .map_err(|why| KeyError::Wrong { path: path.clone(), why, remedy: init_remedy(dir) })?;
+    let cas = load::certificates(&text).map_err(|why| KeyError::Wrong {
+        path: path.clone(),
+        why,
+        remedy: init_remedy(dir),
+    })?;
     for (certificate, node) in issued(dir)? {
         let pem = load::read_text(&certificate, "run the command again")?;
         let signed = load::certificate(&pem)

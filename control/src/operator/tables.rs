@@ -88,7 +88,11 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         if status.policy.is_empty() { "none: every flow is allowed" } else { &status.policy }
     )?;
     let keys = &status.keys;
-    writeln!(out, "certificate of CA `{}` until {}, {} CAs believed", keys.issuer, keys.valid_until, keys.cas)?;
+    writeln!(
+        out,
+        "certificate of CA `{}` until {}, {} CAs believed",
+        keys.issuer, keys.valid_until, keys.cas
+    )?;
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
     writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;

@@ -30,12 +30,7 @@ pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: NodeId) 
 }
 
 /// One connection from beginning to end; true if records could go over it.
-async fn attempt(
-    shared: &Shared,
-    endpoint: &Endpoint,
-    peer: NodeId,
-    link: &PeerLink,
-) -> bool {
+async fn attempt(shared: &Shared, endpoint: &Endpoint, peer: NodeId, link: &PeerLink) -> bool {
     let address = link.address;
     let conclude = |ending| shared.concluded(Side::Sending, Some(peer), address, ending);
     let client = ClientConfig::clone(&shared.client.load());

@@ -166,7 +166,8 @@ impl Replicator {
     ///
     /// Errors: the keys are another node's or unusable; nothing has changed then.
     pub fn renew_keys(&self, keys: &NodeKeys) -> Result<(), StartError> {
-        let (client, server) = endpoint::configs(self.shared.identity.node, keys, self.shared.idle_timeout_ms)?;
+        let (client, server) =
+            endpoint::configs(self.shared.identity.node, keys, self.shared.idle_timeout_ms)?;
         self.shared.client.store(Arc::new(client));
         self.endpoint.set_server_config(Some(server));
         for link in self.shared.peers.values() {

@@ -42,7 +42,8 @@ impl Iperf {
     pub fn begin(bed: &Bed, family: Family) -> Result<Self> {
         let (from, to) = (plan::client(family, 0).to_string(), plan::server(family, 0).to_string());
         let mut server = bed.server().command("iperf3");
-        let server = bed.start_service("iperf3-server", server.args(["-s", "-1", "--forceflush", "-B", &to]))?;
+        let server =
+            bed.start_service("iperf3-server", server.args(["-s", "-1", "--forceflush", "-B", &to]))?;
         wait::until_true("iperf3 listens", SOON, || Ok(server.output().contains("listening")))?;
         let mut client = bed.client().command("iperf3");
         client.args(["-c", &to, "-B", &from, "-t", SECONDS, "-b", RATE, "-J"]);

@@ -3,8 +3,8 @@
 
 pub mod failover;
 pub mod flood;
-pub mod kept;
 pub mod iperf;
+pub mod kept;
 mod keys;
 pub mod long_flow;
 pub mod simultaneous;

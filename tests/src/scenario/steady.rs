@@ -142,7 +142,10 @@ impl Tally {
     pub fn nothing_was_lost(&self) -> Result<()> {
         self.nothing_broke()?;
         ensure!(self.lost == 0, "{} datagrams were lost: {self:?}", self.lost);
-        ensure!(self.longest < Duration::from_secs(1), "a connection was opened at the second attempt: {self:?}");
+        ensure!(
+            self.longest < Duration::from_secs(1),
+            "a connection was opened at the second attempt: {self:?}"
+        );
         Ok(())
     }
 }

@@ -4,8 +4,8 @@ mod link;
 mod loopback;
 mod nodes;
 mod refused;
-mod renewed;
 mod relay;
+mod renewed;
 mod simulation;
 mod versions;
 

@@ -45,7 +45,9 @@ fn from_one_ca_to_the_next_nothing_is_lost_and_the_old_one_is_not_believed_any_m
 
         let mut late = Node::start(net.config(&old, 3, &[1, 2, 3]));
         until("the old CA's node is refused by both", &mut [&mut a, &mut b, &mut late], |[a, b, _]| {
-            [a, b].iter().all(|node| format!("{:?}", node.refusals()).contains("not signed by this cluster's CA"))
+            [a, b]
+                .iter()
+                .all(|node| format!("{:?}", node.refusals()).contains("not signed by this cluster's CA"))
         })
         .await;
     });
