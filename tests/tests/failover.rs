@@ -6,7 +6,10 @@ use samepath_tests::scenario::failover::{Case, Stage, Traffic};
 
 /// A round of cases over one bed.
 fn cases(name: &str, cases: &[Case]) -> Result<()> {
-    let mut stage = Stage::set(Bed::new(name, Shape::default())?, &[])?;
+    play(Stage::set(Bed::new(name, Shape::default())?, &[])?, cases)
+}
+
+fn play(mut stage: Stage, cases: &[Case]) -> Result<()> {
     for &case in cases {
         let told = stage.play(case, Traffic::default())?;
         println!(
@@ -24,6 +27,12 @@ fn cases(name: &str, cases: &[Case]) -> Result<()> {
 #[test]
 fn backups_take_over_when_nodes_die() -> Result<()> {
     cases("failover-deaths", &[Case::OwnerKilled, Case::DirectorKilled, Case::OwnerAndDirectorKilled])
+}
+
+#[test]
+fn with_etcd_deaths_and_cuts_break_nothing_and_etcd_itself_may_die() -> Result<()> {
+    let stage = Stage::set_with_etcd(Bed::new("failover-etcd", Shape::default())?)?;
+    play(stage, &[Case::OwnerKilled, Case::LinkCut, Case::EtcdAway])
 }
 
 #[test]

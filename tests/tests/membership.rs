@@ -10,7 +10,8 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use samepath_tests::bed::plan::Family;
-use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::scenario::etcd;
 use samepath_tests::scenario::iperf::Iperf;
 use samepath_tests::scenario::steady::{Conversation, Steady};
 use samepath_tests::wait;
@@ -244,42 +245,27 @@ fn detection_takes_as_long_as_asked_for() -> Result<()> {
     bed.finish()
 }
 
-/// Where the bed's etcd listens: on the cluster switch.
-const ETCD: &str = "10.9.0.100";
-
-fn start_etcd(bed: &Bed) -> Result<Service> {
-    let url = format!("http://{ETCD}:2379");
-    let mut command = bed.switch().command("etcd");
-    command.arg("--data-dir").arg(bed.runtime().join("etcd"));
-    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    bed.start_service("etcd", &mut command)
-}
-
 #[test]
 fn with_etcd_members_are_written_down_and_its_absence_changes_nothing() -> Result<()> {
     let mut bed = Bed::new("etcd", Shape::default())?;
-    bed.switch().ip(&format!("address add {ETCD}/24 dev br0"))?;
-    let mut etcd = start_etcd(&bed)?;
-    let membership = format!("etcd://{ETCD}:2379");
+    etcd::prepare(&bed)?;
+    let mut server = etcd::start(&bed)?;
+    let membership = etcd::membership();
     bed.start_nodes(&["--membership", &membership])?;
-    let says = |bed: &Bed, word: &str| -> Result<bool> {
-        (1..=3).try_fold(true, |all, node| Ok(all && bed.members(node)?["membership"] == word))
-    };
-    wait::until_true("etcd answers all nodes", SOON, || says(&bed, "etcd"))?;
+    wait::until_true("etcd answers all nodes", SOON, || etcd::all_say(&bed, "etcd"))?;
     bed.wait_members(3)?;
     let traffic = Steady::begin(&bed, Family::V4)?;
     sleep(A_WHILE);
 
-    etcd.kill()?;
-    wait::until_true("all nodes miss etcd", SOON, || says(&bed, "etcd (away)"))?;
+    server.kill()?;
+    wait::until_true("all nodes miss etcd", SOON, || etcd::all_say(&bed, "etcd (away)"))?;
     let epoch = bed.members(1)?["epoch"].clone();
     // Longer than any lease.
     sleep(Duration::from_secs(6));
     bed.wait_members(3)?;
     ensure!(bed.members(1)?["epoch"] == epoch, "etcd's absence changed the view");
-    let _etcd = start_etcd(&bed)?;
-    wait::until_true("etcd answers again", SOON, || says(&bed, "etcd"))?;
+    let _server = etcd::start(&bed)?;
+    wait::until_true("etcd answers again", SOON, || etcd::all_say(&bed, "etcd"))?;
     sleep(A_WHILE);
     bed.wait_members(3)?;
     let tally = traffic.end()?;

@@ -36,6 +36,9 @@ struct Arguments {
     /// Cases; all of them if none is named.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<Case>,
+    /// Membership is written in an etcd, and the cases are those with it: also its own death.
+    #[arg(long)]
+    etcd: bool,
     /// How soon deaths are noticed in the part `rival`.
     #[arg(long, value_delimiter = ',', default_values = ["default", "fast"])]
     settings: Vec<Setting>,
@@ -64,7 +67,10 @@ enum Part {
 
 impl Arguments {
     fn cases(&self) -> Vec<Case> {
-        if self.cases.is_empty() { Case::ALL.to_vec() } else { self.cases.clone() }
+        if !self.cases.is_empty() {
+            return self.cases.clone();
+        }
+        Case::ALL.into_iter().filter(|&case| self.etcd || case != Case::EtcdAway).collect()
     }
 
     fn traffic(&self) -> Traffic {
@@ -106,6 +112,7 @@ fn play_cases(arguments: &Arguments, repetition: u32, plays: &mut Vec<Play>) {
         note(plays, repetition, case.name(), "samepath", || {
             let mut set = match stage.take() {
                 Some(stage) => stage,
+                None if arguments.etcd => Stage::set_with_etcd(Bed::new("bench-failover", Shape::default())?)?,
                 None => Stage::set(Bed::new("bench-failover", Shape::default())?, &[])?,
             };
             let audience = set.prepare(case, traffic)?;

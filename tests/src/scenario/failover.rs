@@ -15,6 +15,7 @@ use crate::bed::plan::{Family, NODES};
 use crate::bed::{Bed, Service};
 use crate::cli::Roles;
 use crate::scenario::kept::{Kept, start_echo};
+use crate::scenario::etcd;
 use crate::scenario::keys;
 use crate::traffic::lasting::Told;
 use crate::wait;
@@ -24,6 +25,9 @@ pub use crate::scenario::kept::Traffic;
 
 /// How long backups may take.
 const BACKED_UP: Duration = Duration::from_secs(30);
+
+/// How long nodes may take to see that etcd is gone, or is there.
+const NOTICED: Duration = Duration::from_secs(15);
 
 /// Traffic before anything happens.
 const ORDINARY: Duration = Duration::from_millis(700);
@@ -61,11 +65,13 @@ pub enum Case {
     PlannedRestart,
     /// The cluster goes from one CA to the next: new certificates, SIGHUP, no restart.
     CaReplaced,
+    /// The etcd of a [`Stage::set_with_etcd`] is killed, and started again after a while.
+    EtcdAway,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OwnerKilled,
         Self::DirectorKilled,
         Self::OwnerAndDirectorKilled,
@@ -79,6 +85,7 @@ impl Case {
         Self::RollingRestart,
         Self::PlannedRestart,
         Self::CaReplaced,
+        Self::EtcdAway,
     ];
 
     /// Its name in tables and files.
@@ -97,21 +104,23 @@ impl Case {
             Self::RollingRestart => "rolling-restart",
             Self::PlannedRestart => "planned-restart",
             Self::CaReplaced => "ca-replaced",
+            Self::EtcdAway => "etcd-away",
         }
     }
 
     /// Forward and return path while it happens: not through a node that is harmed.
     fn paths(self) -> (u8, u8) {
         match self {
-            Self::DirectorKilled | Self::OwnerDrained | Self::CaReplaced => (1, 3),
+            Self::DirectorKilled | Self::OwnerDrained | Self::CaReplaced | Self::EtcdAway => (1, 3),
             Self::OwnerAndDirectorKilled => (3, 3),
             _ => (2, 3),
         }
     }
 
     /// Makes it happen and mends what does not mend itself. Killed nodes stay dead.
-    fn happen(self, bed: &mut Bed, extra: &[&str], harm: Duration) -> Result<()> {
+    fn happen(self, bed: &mut Bed, etcd: &mut Option<Service>, extra: &[&str], harm: Duration) -> Result<()> {
         match self {
+            Self::EtcdAway => lose_etcd(bed, etcd.as_mut().context("this bed has no etcd")?, harm),
             Self::OwnerKilled => bed.kill_node(1),
             Self::DirectorKilled => bed.kill_node(2),
             Self::OwnerAndDirectorKilled => {
@@ -172,6 +181,14 @@ fn restart_all(bed: &mut Bed, extra: &[&str], end: fn(&mut Bed, u8) -> Result<()
     Ok(())
 }
 
+fn lose_etcd(bed: &Bed, server: &mut Service, harm: Duration) -> Result<()> {
+    server.kill()?;
+    wait::until_true("all nodes miss etcd", NOTICED, || etcd::all_say(bed, "etcd (away)"))?;
+    for_a_while(harm);
+    *server = etcd::start(bed)?;
+    wait::until_true("etcd answers again", NOTICED, || etcd::all_say(bed, "etcd"))
+}
+
 /// Time that is part of a case.
 fn for_a_while(time: Duration) {
     std::thread::sleep(time);
@@ -196,6 +213,7 @@ pub struct Stage {
     /// The bed, its three nodes running.
     pub bed: Bed,
     extra: Vec<String>,
+    etcd: Option<Service>,
     pair: (IpAddr, IpAddr),
     web: Web,
     _echo: Service,
@@ -203,13 +221,27 @@ pub struct Stage {
 
 impl Stage {
     /// Starts nodes, with the same extra flags each, and servers.
-    pub fn set(mut bed: Bed, extra: &[&str]) -> Result<Self> {
+    pub fn set(bed: Bed, extra: &[&str]) -> Result<Self> {
+        Self::begin(bed, extra, None)
+    }
+
+    /// The same with an etcd that the nodes' membership is written in.
+    pub fn set_with_etcd(bed: Bed) -> Result<Self> {
+        etcd::prepare(&bed)?;
+        let server = etcd::start(&bed)?;
+        let membership = etcd::membership();
+        let stage = Self::begin(bed, &["--membership", &membership], Some(server))?;
+        wait::until_true("etcd answers all nodes", NOTICED, || etcd::all_say(&stage.bed, "etcd"))?;
+        Ok(stage)
+    }
+
+    fn begin(mut bed: Bed, extra: &[&str], etcd: Option<Service>) -> Result<Self> {
         bed.start_nodes(extra)?;
         let pair = bed.director_on(2, Family::V4)?;
         let echo = start_echo(&bed, &[pair.1])?;
         let web = bed.start_web()?;
         let extra = extra.iter().map(ToString::to_string).collect();
-        Ok(Self { bed, extra, pair, web, _echo: echo })
+        Ok(Self { bed, extra, etcd, pair, web, _echo: echo })
     }
 
     /// Lets a case happen under traffic; what the traffic saw of it. All nodes run again afterwards.
@@ -239,7 +271,7 @@ impl Stage {
     /// Lets a case happen; what its traffic saw of it. An error is the case's, not its preparation's.
     pub fn endure(&mut self, case: Case, traffic: Traffic, mut audience: Audience) -> Result<Told> {
         let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
-        case.happen(&mut self.bed, &extra, traffic.harm).with_context(|| case.name())?;
+        case.happen(&mut self.bed, &mut self.etcd, &extra, traffic.harm).with_context(|| case.name())?;
         let told = audience.kept.wait_for_calm().with_context(|| case.name())?;
         audience.download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
         Ok(told)

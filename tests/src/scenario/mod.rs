@@ -1,6 +1,7 @@
 //! What the end-to-end tests make happen, in one place because every queue and worker count must
 //! stand all of it.
 
+pub mod etcd;
 pub mod failover;
 pub mod flood;
 pub mod iperf;
