@@ -112,7 +112,9 @@ fn play_cases(arguments: &Arguments, repetition: u32, plays: &mut Vec<Play>) {
         note(plays, repetition, case.name(), "samepath", || {
             let mut set = match stage.take() {
                 Some(stage) => stage,
-                None if arguments.etcd => Stage::set_with_etcd(Bed::new("bench-failover", Shape::default())?)?,
+                None if arguments.etcd => {
+                    Stage::set_with_etcd(Bed::new("bench-failover", Shape::default())?)?
+                }
                 None => Stage::set(Bed::new("bench-failover", Shape::default())?, &[])?,
             };
             let audience = set.prepare(case, traffic)?;
