@@ -1,0 +1,178 @@
+//! What was recorded on the cluster link, sent again, whole or with a bit flipped: nobody believes it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use samepath_tests::bed::plan::{End, Family};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::capture::Frame;
+use samepath_tests::raw_port::RawPort;
+use samepath_tests::scenario::steady::Steady;
+use samepath_tests::{link, wait};
+use serde_json::Value;
+
+/// Traffic that is recorded.
+const RECORDED: Duration = Duration::from_secs(2);
+
+/// How long what was sent may take to arrive, and to be looked at.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Longer than a node that is believed again needs to be a member (`--peer-timeout-ms` is 800).
+const BELIEVED: Duration = Duration::from_millis(1600);
+
+/// Frames sent before the node is asked whether they arrived; a veth's ring has 256 entries.
+const CHUNK: usize = 128;
+
+/// Datagrams of the control channel with a bit flipped.
+const FLIPPED: usize = 10_000;
+
+/// Where an IPv4 packet's UDP checksum and payload are in a frame without VLAN tags and IP options.
+const UDP_CHECKSUM: usize = 14 + 20 + 6;
+const UDP_PAYLOAD: usize = 14 + 20 + 8;
+
+/// A port of the switch, and how much arrives at node 1 through it.
+struct Wire<'a> {
+    bed: &'a Bed,
+    port: RawPort,
+    sent: u64,
+}
+
+impl<'a> Wire<'a> {
+    fn open(bed: &'a Bed) -> Result<Self> {
+        Ok(Self { bed, port: RawPort::open(bed.switch(), "n1")?, sent: 0 })
+    }
+
+    /// Sends frames so slowly that none is lost on the way.
+    fn send<'b>(&mut self, frames: impl IntoIterator<Item = &'b [u8]>) -> Result<()> {
+        let arrived =
+            || -> Result<u64> { Ok(link::counters(self.bed.node_namespace(1), "cluster")?.rx_packets) };
+        let before = arrived()?;
+        let mut sent = 0;
+        for frame in frames {
+            self.port.send(frame)?;
+            sent += 1;
+            if sent % CHUNK as u64 == 0 {
+                wait::until_true("they arrive", SOON, || Ok(arrived()? >= before + sent))?;
+            }
+        }
+        self.sent += sent;
+        wait::until_true("all arrive", SOON, || Ok(arrived()? >= before + sent))
+    }
+}
+
+/// Tunnel packets node 1 has refused, whatever the reason.
+fn refused(bed: &Bed) -> Result<u64> {
+    let drops = bed.stats(1)?.drops;
+    Ok(drops
+        .iter()
+        .filter(|(reason, _)| reason.starts_with("tunnel_") || *reason == "bad_metadata")
+        .map(|(_, n)| n)
+        .sum())
+}
+
+/// What must not change for what is sent: members and epoch, as node 1 sees them.
+fn members(bed: &Bed) -> Result<(Value, Vec<(Value, Value, Value)>)> {
+    let members = bed.members(1)?;
+    let rows = members["members"].as_array().context("no members")?.iter();
+    let rows = rows.map(|row| (row["node"].clone(), row["state"].clone(), row["connected"].clone()));
+    Ok((members["epoch"].clone(), rows.collect()))
+}
+
+fn to_node_1<'a>(frames: &'a [Frame], port: u16, from: u8) -> Vec<&'a [u8]> {
+    let ends = (End::Cluster(1).mac(), End::Cluster(from).mac());
+    let frames = frames.iter().map(|frame| frame.bytes.as_slice());
+    frames
+        .filter(|bytes| {
+            bytes.len() > UDP_PAYLOAD
+                && bytes[..12] == [ends.0, ends.1].concat()
+                && bytes[36..38] == port.to_be_bytes()
+        })
+        .collect()
+}
+
+#[test]
+fn recorded_frames_open_nothing_and_keep_no_dead_node_alive() -> Result<()> {
+    let mut bed = Bed::new("recorded", Shape::default())?;
+    let capture = bed.capture_cluster("recorded")?;
+    bed.start_nodes(&[])?;
+    let traffic = Steady::begin(&bed, Family::V4)?;
+    std::thread::sleep(RECORDED);
+    traffic.end()?.nothing_broke()?;
+    let frames = capture.finish("udp.dstport == 6081 || udp.dstport == 6082")?;
+    bed.kill_node(2)?;
+    bed.wait_members(2)?;
+    wait::until_true("its control channel is given up", SOON, || Ok(members(&bed)?.1[1].2 == false))?;
+    let before = members(&bed)?;
+    let refused_before = refused(&bed)?;
+
+    let mut wire = Wire::open(&bed)?;
+    let mut tunnelled = 0;
+    for from in [2, 3] {
+        let tunnel = to_node_1(&frames, 6081, from);
+        ensure!(tunnel.len() > 20, "{} tunnel packets of node {from} were recorded", tunnel.len());
+        tunnelled += tunnel.len() as u64;
+        wire.send(tunnel)?;
+        let control = to_node_1(&frames, 6082, from);
+        ensure!(control.len() > 20, "{} datagrams of node {from} were recorded", control.len());
+        wire.send(control)?;
+    }
+    wait::until_true("each recorded tunnel packet is counted as refused", SOON, || {
+        let refused = refused(&bed)? - refused_before;
+        ensure!(refused == tunnelled, "{refused} of {tunnelled}");
+        Ok(true)
+    })?;
+    let since = Instant::now();
+    wait::until_true("node 2 stays dead", BELIEVED * 2, || {
+        ensure!(members(&bed)? == before, "{:?} became {:?}", before, members(&bed)?);
+        Ok(since.elapsed() > BELIEVED)
+    })?;
+    println!(
+        "{tunnelled} tunnel packets refused: {:?}",
+        bed.stats(1)?.drops.iter().filter(|(_, n)| **n > 0).collect::<Vec<_>>()
+    );
+    bed.finish()
+}
+
+#[test]
+fn datagrams_with_a_bit_flipped_do_not_disturb_the_control_channel() -> Result<()> {
+    let mut bed = Bed::new("flipped", Shape::default())?;
+    let capture = bed.capture_cluster("flipped")?;
+    bed.start_nodes(&[])?;
+    let traffic = Steady::begin(&bed, Family::V4)?;
+    std::thread::sleep(RECORDED);
+    let frames = capture.finish("udp.dstport == 6082")?;
+    // The handshakes are among them: the capture began before the nodes.
+    let recorded = [2, 3].map(|from| to_node_1(&frames, 6082, from)).concat();
+    let before = members(&bed)?;
+    let mut seed: u64 = 1;
+    let mut below = |limit: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % limit
+    };
+    let mut wire = Wire::open(&bed)?;
+    for _ in 0..FLIPPED / CHUNK {
+        let chunk: Vec<Vec<u8>> = (0..CHUNK)
+            .map(|_| {
+                let mut frame = recorded[below(recorded.len())].to_vec();
+                // 0: no checksum (RFC 768), so that it is QUIC that has to see it.
+                frame[UDP_CHECKSUM..UDP_PAYLOAD].fill(0);
+                let at = UDP_PAYLOAD + below(frame.len() - UDP_PAYLOAD);
+                frame[at] ^= 1 << below(8);
+                frame
+            })
+            .collect();
+        wire.send(chunk.iter().map(Vec::as_slice))?;
+    }
+    ensure!(members(&bed)? == before, "{before:?} became {:?}", members(&bed)?);
+    traffic.end()?.nothing_was_lost()?;
+    wait::until_true("sessions go on being replicated", SOON, || {
+        let replication = bed.stats(1)?.replication;
+        ensure!(
+            replication.len() == 2 && replication.values().all(|peer| peer.lag_records == 0),
+            "{replication:?}"
+        );
+        Ok(true)
+    })?;
+    println!("{} datagrams with a bit flipped", wire.sent);
+    bed.finish()
+}
