@@ -41,6 +41,8 @@ pub struct Checker {
     moved: u64,
     /// Flows with two Owners of different generations: since when, and when last seen.
     two_owners: BTreeMap<usize, (u64, u64)>,
+    /// Of each flow that lives: who owned it first by which generation.
+    owned: Vec<BTreeMap<u32, u16>>,
     views: Vec<Vec<Member>>,
     /// A node is not ready, or the others have not all heard that it is.
     starting: bool,
@@ -64,6 +66,7 @@ impl Checker {
             moved: 0,
             views: Vec::new(),
             two_owners: BTreeMap::new(),
+            owned: vec![BTreeMap::new(); flows],
             starting: true,
             flows,
         }
@@ -127,6 +130,7 @@ impl Checker {
         let memories: Vec<Memory> = world.nodes.iter().map(memory).collect();
         let outcome = checker
             .one_owner(&memories, world)
+            .and_then(|()| checker.owners_outrank(&memories, world))
             .and_then(|()| checker.only_owners_age(&memories, world))
             .and_then(|()| checker.nothing_is_lost(&memories, world))
             .map_err(|why| format!("{why} (last disturbed {} ms ago)", now - checker.disturbed));
@@ -211,6 +215,42 @@ impl Checker {
             let passing = generations.len() == owners.len() && self.changes_hands(flow, world.now);
             if !passing && self.is_calm_for(&world.flows[flow], world.now) {
                 return Err(format!("promise 1: flow {flow} has the Owners (node, generation) {owners:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Promise 1, seen from one node: it becomes Owner only by what outranks the Owner it knew. And seen from all: no two
+    /// own a flow by one generation, one after the other, while the flow lives.
+    fn owners_outrank(&mut self, memories: &[Memory], world: &World) -> Result<(), String> {
+        for (flow, owned) in self.owned.iter_mut().enumerate() {
+            if !memories.iter().any(|memory| holds(memory, flow)) {
+                owned.clear();
+            }
+        }
+        for (index, (before, after)) in self.memories.iter().zip(memories).enumerate() {
+            let me = index as u16 + 1;
+            for session in after.sessions.iter().filter(|session| session.role == Role::Owner) {
+                let known = find(before, &session.key).filter(|_| before.boots == after.boots);
+                let (mine, flow) = ((session.generation, session.owner), flow_of(&session.key));
+                if let Some(known) = known.filter(|known| known.owner != session.owner)
+                    && (known.generation, known.owner) >= mine
+                {
+                    return Err(format!(
+                        "promise 1: node {me} owns flow {flow} by {mine:?}, and knew of {}",
+                        brief(known)
+                    ));
+                }
+                if known.is_some_and(|known| (known.generation, known.owner) == mine) {
+                    continue;
+                }
+                let first = *self.owned[flow].entry(session.generation.0).or_insert(me);
+                if first != me && self.is_calm_for(&world.flows[flow], world.now) {
+                    return Err(format!(
+                        "promise 1: nodes {first} and {me} have owned flow {flow} by {:?}",
+                        session.generation
+                    ));
+                }
             }
         }
         Ok(())
