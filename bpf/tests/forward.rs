@@ -108,6 +108,7 @@ fn ports() -> Ports {
         queues: [1; MAX_PORTS],
         cluster_link: LINK,
         cluster_link_mtu: LINK_MTU,
+        mss_clamp: [0; 2],
         hello_interval_ms: 1_000_000_000,
     }
 }

@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
-use samepath_dataplane::floods::Floods;
+use samepath_dataplane::floods::{Floods, Rate};
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::session::timeouts::Timeouts;
 use samepath_dataplane::settings::TcpPickup;
 
 mod host;
+mod mss;
 pub mod options;
 mod sources;
 #[cfg(test)]
@@ -25,7 +26,8 @@ mod validate;
 pub mod values;
 
 pub(crate) use host::isolated_cores;
-pub use host::verify_host;
+pub use host::{narrow_link, tunnel_overhead, verify_host};
+pub use mss::MssClamp;
 pub use samepath_bpf::{OnCrash, XdpMode};
 pub use sources::{Flags, load};
 pub use tuning::{RssChoice, Sched, TuningOptions};
@@ -152,6 +154,10 @@ pub struct Config {
     pub tuning: TuningOptions,
     /// How many new flows there may be.
     pub floods: Floods,
+    /// ICMP errors this node may send of its own accord; `None`: none.
+    pub icmp_rate: Option<Rate>,
+    /// What is done about segments that the cluster link does not carry.
+    pub mss_clamp: MssClamp,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
     /// How long after Director duty has moved former Directors are asked, ms.

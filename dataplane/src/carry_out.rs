@@ -12,8 +12,9 @@ use crate::session::table::Slot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::layout::Layout;
 use crate::wire::packet::L4;
+use crate::wire::tcp::SYN;
 use crate::wire::tunnel::{TaggedFlow, TunnelKind, TunnelOption};
-use crate::wire::{addresses, rewrite};
+use crate::wire::{addresses, ethernet, rewrite};
 use crate::worker::{Job, Work, Worker};
 use crate::xsk::Io;
 
@@ -28,7 +29,7 @@ pub(crate) enum NoHop {
 
 /// A tunnel verdict's parts.
 #[derive(Clone, Copy)]
-struct Carry {
+pub(crate) struct Carry {
     kind: TunnelKind,
     to: NodeId,
     owner: NodeId,
@@ -42,7 +43,7 @@ impl<I: Io> Worker<I> {
             Verdict::Forward => self.forward(job, slot, now),
             Verdict::Tunnel { kind, to, owner, generation } => {
                 self.offer_forward(kind, &job, slot);
-                self.tunnel(job, Carry { kind, to, owner, generation });
+                self.tunnel(job, Carry { kind, to, owner, generation }, now);
             }
             Verdict::Reject(reason) => self.reject(job, reason, now),
             Verdict::Drop(reason) => self.drop_frame(job.frame, reason),
@@ -55,8 +56,9 @@ impl<I: Io> Worker<I> {
             self.io.shrink_front(&mut job.frame, usize::from(job.packet.layout.inner_off));
         }
         if job.packet.ttl <= 1 {
-            return self.drop_frame(job.frame, DropReason::TtlExpired);
+            return self.undeliverable(job.frame, layout, DropReason::TtlExpired, now);
         }
+        self.clamp_mss(&mut job, &layout);
         let Some(destination) = addresses::destination(self.io.bytes(&job.frame), &layout) else {
             return self.drop_frame(job.frame, DropReason::BadMetadata);
         };
@@ -70,10 +72,20 @@ impl<I: Io> Worker<I> {
         match found {
             Ok(hop) => {
                 self.remember_hop(slot, job.packet.direction, hop);
-                self.send_by_hop(job.frame, &layout, hop);
+                self.send_by_hop(job.frame, &layout, hop, now);
             }
             Err(NoHop::Wait) => self.hold(job.frame, layout, destination, now),
-            Err(NoHop::Drop(reason)) => self.drop_frame(job.frame, reason),
+            Err(NoHop::Drop(reason)) => self.undeliverable(job.frame, layout, reason, now),
+        }
+    }
+
+    /// The ends of a connection agree on segments that the cluster link carries.
+    fn clamp_mss(&mut self, job: &mut Job<I::Frame>, layout: &Layout) {
+        let limit = self.ports.mss_clamp[usize::from(layout.is_ipv6())];
+        let opens = matches!(job.packet.l4, L4::Tcp(segment) if segment.flags & SYN != 0);
+        if limit != 0 && opens && job.packet.fragment.is_none() {
+            let clamped = rewrite::clamp_mss(self.io.bytes_mut(&mut job.frame), layout, limit);
+            self.counters.mss_clamped.add(u64::from(clamped));
         }
     }
 
@@ -104,14 +116,14 @@ impl<I: Io> Worker<I> {
     }
 
     /// Rewrites the Ethernet header, decrements TTL, sends.
-    pub(crate) fn send_by_hop(&mut self, mut frame: I::Frame, layout: &Layout, hop: u32) {
+    pub(crate) fn send_by_hop(&mut self, mut frame: I::Frame, layout: &Layout, hop: u32, now: NowMs) {
         let hop = self.snapshots.routes.hop(hop).copied();
         // Users' packets leave by data interfaces; the cluster link carries the tunnel only.
         let Some(hop) = hop.filter(|hop| hop.port != self.ports.cluster_link) else {
-            return self.drop_frame(frame, DropReason::NoRoute);
+            return self.undeliverable(frame, *layout, DropReason::NoRoute, now);
         };
         if u32::from(layout.l3_end.saturating_sub(layout.l3_off)) > hop.mtu {
-            return self.drop_frame(frame, DropReason::TooBig);
+            return self.too_big(frame, layout, hop, now);
         }
         let bytes = self.io.bytes_mut(&mut frame);
         if !rewrite::decrement_ttl(bytes, layout) {
@@ -122,7 +134,7 @@ impl<I: Io> Worker<I> {
         self.send(hop.port, frame);
     }
 
-    fn tunnel(&mut self, mut job: Job<I::Frame>, carry: Carry) {
+    pub(crate) fn tunnel(&mut self, mut job: Job<I::Frame>, carry: Carry, now: NowMs) {
         let crossings = match &job.arrival {
             Arrival::Data => 0,
             Arrival::Tunnel(option) => option.hops,
@@ -134,6 +146,9 @@ impl<I: Io> Worker<I> {
             Ok(towards) => towards.length(),
             Err(reason) => return self.drop_frame(job.frame, reason),
         };
+        if !self.fits_link(&job, outer) {
+            return self.too_big_for_link(job, carry, outer, now);
+        }
         if !self.make_room(&mut job, outer) {
             return self.drop_frame(job.frame, DropReason::ClusterLinkMtu);
         }
@@ -151,14 +166,14 @@ impl<I: Io> Worker<I> {
         self.send(self.ports.cluster_link, job.frame);
     }
 
-    /// Makes the room in front of the inner packet exactly `outer` bytes.
+    fn fits_link(&self, job: &Job<I::Frame>, outer: usize) -> bool {
+        let inner = self.io.bytes(&job.frame).len() - usize::from(job.packet.layout.inner_off);
+        inner + outer - ethernet::HEADER <= self.ports.cluster_link_mtu as usize
+    }
+
+    /// Makes the room in front of the inner packet exactly `outer` bytes; false if the frame is too small.
     fn make_room(&mut self, job: &mut Job<I::Frame>, outer: usize) -> bool {
-        const ETHERNET: usize = 14;
         let present = usize::from(job.packet.layout.inner_off);
-        let inner = self.io.bytes(&job.frame).len() - present;
-        if inner + outer - ETHERNET > self.ports.cluster_link_mtu as usize {
-            return false;
-        }
         if outer >= present {
             return outer == present || self.io.grow_front(&mut job.frame, outer - present);
         }

@@ -81,6 +81,18 @@ counters! {
     forward,
     /// Packets answered by RST or ICMP in their place (verdict Reject).
     rejected,
+    /// Packets answered by ICMP Time Exceeded; also in `rejected`.
+    told_time_exceeded,
+    /// Packets answered by ICMP Destination Unreachable because no route or neighbour was there; also in `rejected`.
+    told_unreachable,
+    /// Packets answered by Fragmentation Needed or Packet Too Big; also in `rejected`.
+    told_too_big,
+    /// Packets dropped without the ICMP error they were due, because of `--icmp-rate`.
+    answers_suppressed,
+    /// Fragments made beyond one for each packet that was cut.
+    fragments_made,
+    /// SYNs whose maximum segment size was lowered.
+    mss_clamped,
     /// Hello messages accepted from peers; they end here.
     hello_rx,
     /// Hello messages sent.

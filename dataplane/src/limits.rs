@@ -1,5 +1,7 @@
 //! Every bound in one place, each with its reason.
 
+use crate::floods::Rate;
+
 /// Packets taken from one ring per turn. Lower: more wakeups per packet; higher: longer tail latency
 /// for the other queues of the same worker. 64 is where ring costs stop falling. The default of `--batch`.
 pub const BURST: usize = 64;
@@ -94,6 +96,10 @@ pub const STOP_MS: u64 = 500;
 /// is 1,000 per second (`net.ipv4.icmp_msgs_per_sec`). Lower: senders wait for time-outs; higher: a flood with forged
 /// sources is answered to those who did not send it.
 pub const REJECTS_PER_S: u32 = 1_000;
+
+/// ICMP errors a node sends of its own accord, the default of `--icmp-rate`: the kernel's `icmp_msgs_per_sec` and
+/// `icmp_msgs_burst`. Lower: path MTU discovery and traceroute wait; higher: a flood is answered to its forged sources.
+pub const ICMP_RATE: Rate = Rate { per_second: 1_000, burst: 50 };
 
 /// Events of rules with `log` a worker may tell control of per second, and at once. A log is read by people.
 pub const LOGS_PER_S: u32 = 100;

@@ -1,7 +1,7 @@
 //! What an operator may set about how workers use their core and memory. See `docs/tuning.md`.
 
-use crate::floods::Floods;
-use crate::limits::BURST;
+use crate::floods::{Floods, Rate};
+use crate::limits::{BURST, ICMP_RATE};
 
 /// What a worker does when it finds no work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,10 +53,12 @@ pub struct Tuning {
     pub idle: Idle,
     /// How many new flows there may be.
     pub floods: Floods,
+    /// ICMP errors of this node's own, of all workers together; `None`: none.
+    pub icmp: Option<Rate>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { batch: BURST, idle: Idle::default(), floods: Floods::default() }
+        Self { batch: BURST, idle: Idle::default(), floods: Floods::default(), icmp: Some(ICMP_RATE) }
     }
 }

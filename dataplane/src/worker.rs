@@ -18,6 +18,7 @@ mod housekeeping;
 mod idle;
 mod meter;
 mod outward;
+mod oversize;
 mod ownership;
 mod reject;
 mod replica;
@@ -73,6 +74,8 @@ pub struct Ports {
     pub cluster_link: u8,
     /// IP MTU of the cluster link, bytes.
     pub cluster_link_mtu: u32,
+    /// Largest TCP segment that ends may agree on, IPv4 and IPv6, bytes; 0 = any.
+    pub mss_clamp: [u16; 2],
     /// Time between Hello messages to each peer, ms.
     pub hello_interval_ms: u64,
 }
@@ -120,6 +123,8 @@ pub struct Worker<I: Io> {
     pub(crate) paths: u32,
     /// Answers to rejected packets, and events for the log, that may be sent now.
     rejects: Allowance,
+    /// ICMP errors that may be sent now; `None`: none ever.
+    errors: Option<Allowance>,
     logs: Allowance,
     /// Keys of what comes through the tunnel.
     keyring: Keyring,
@@ -189,6 +194,7 @@ impl<I: Io> Worker<I> {
             snapshots: parts.snapshots,
             paths: 1,
             rejects: Allowance::new(Rate::even(REJECTS_PER_S)),
+            errors: parts.tuning.icmp.map(|rate| Allowance::new(rate.share(parts.handoff.workers()))),
             logs: Allowance::new(Rate::even(LOGS_PER_S)),
             keyring: Keyring::default(),
             outward: Outward::new(parts.index),
@@ -339,7 +345,7 @@ impl<I: Io> Worker<I> {
         if slot.is_none() && job.arrival == Arrival::Data {
             // A packet this node could not forward begins nothing and asks nobody.
             if let Err(reason) = self.could_forward(&job).and_then(|()| self.meter(&job.packet, now)) {
-                return self.drop_frame(job.frame, reason);
+                return self.undeliverable(job.frame, job.packet.layout, reason, now);
             }
         }
         let Snapshots { view, policy, settings, .. } = &self.snapshots;

@@ -69,6 +69,12 @@ pub struct Stats {
     pub drops: BTreeMap<String, u64>,
     /// Verdicts by name.
     pub verdicts: BTreeMap<String, u64>,
+    /// ICMP errors of the node's own.
+    pub answers: Answers,
+    /// Fragments made beyond one for each packet that was cut.
+    pub fragments_made: u64,
+    /// SYNs whose maximum segment size was lowered.
+    pub mss_clamped: u64,
     /// Tunnel packets by kind.
     pub tunnel: Tunnel,
     /// Flows handed to the XDP program.
@@ -117,6 +123,16 @@ pub struct Rings {
 pub struct Hello {
     pub rx: u64,
     pub tx: u64,
+}
+
+/// ICMP errors of the node's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the documentation")]
+pub struct Answers {
+    pub time_exceeded: u64,
+    pub unreachable: u64,
+    pub too_big: u64,
+    pub suppressed: u64,
 }
 
 /// Tunnel packets by kind and way.

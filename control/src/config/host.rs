@@ -20,9 +20,11 @@ struct Interface {
     addresses: Vec<IpAddr>,
 }
 
-/// Bytes the tunnel adds over IPv4 and IPv6, outer Ethernet not counted (it is not in an MTU), inner
-/// Ethernet counted.
-const TUNNEL_OVERHEAD: [u32; 2] = [90, 110];
+/// Bytes of the cluster link's MTU that the tunnel takes: the outer Ethernet header is not in an MTU, the inner
+/// one is.
+pub fn tunnel_overhead(cluster_address: IpAddr) -> u32 {
+    if cluster_address.is_ipv6() { 110 } else { 90 }
+}
 
 /// Checks a valid configuration against this machine and gives what deserves a look.
 ///
@@ -61,7 +63,7 @@ fn verify_interfaces(
     interfaces: &BTreeMap<String, Interface>,
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let mut smallest_data_mtu = u32::MAX;
+    let mut largest_data_mtu = 0;
     let data = config
         .data
         .iter()
@@ -78,21 +80,27 @@ fn verify_interfaces(
             warnings.push(format!("interface {name} is down: run `ip link set {name} up`"));
         }
         if name != config.cluster_link {
-            smallest_data_mtu = smallest_data_mtu.min(interface.mtu);
+            largest_data_mtu = largest_data_mtu.max(interface.mtu);
         }
     }
     let link = &interfaces[&config.cluster_link];
     if !link.addresses.contains(&config.cluster_address) {
         return Err(ConfigError(wrong_address(config, interfaces)));
     }
-    let overhead = TUNNEL_OVERHEAD[usize::from(config.cluster_address.is_ipv6())];
-    if link.mtu < smallest_data_mtu.saturating_add(overhead) {
-        warnings.push(format!(
-            "cluster link {} has MTU {} and a data interface {smallest_data_mtu}: full packets do not fit the tunnel, which adds {overhead} bytes; run `ip link set {} mtu {}`",
-            config.cluster_link, link.mtu, config.cluster_link, smallest_data_mtu + overhead
-        ));
-    }
+    warnings.extend(narrow_link(config, largest_data_mtu, link.mtu));
     Ok(())
+}
+
+/// A warning if the cluster link does not carry full packets of a data interface; MTUs in bytes.
+pub fn narrow_link(config: &Config, data_mtu: u32, link_mtu: u32) -> Option<String> {
+    let overhead = tunnel_overhead(config.cluster_address);
+    let wanted = data_mtu.saturating_add(overhead);
+    (link_mtu < wanted).then(|| {
+        format!(
+            "cluster link {0} has MTU {link_mtu} and a data interface {data_mtu}: full packets do not fit the tunnel, which adds {overhead} bytes, so they are cut or their senders told to send smaller ones; run `ip link set {0} mtu {wanted}`",
+            config.cluster_link
+        )
+    })
 }
 
 fn wrong_address(config: &Config, interfaces: &BTreeMap<String, Interface>) -> String {

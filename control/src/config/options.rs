@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::limits::ICMP_RATE;
 use samepath_dataplane::settings::TcpPickup;
 use samepath_dataplane::tuning::{HugePages, Idle};
 
@@ -327,6 +328,12 @@ const FLOWS: &[Opt] = &[
         "Which flows may begin (docs/policy.md); without it all of them",
         set!(policy = |text| values::path(text).map(Some)),
     ),
+    one(
+        "mss-clamp",
+        "auto|off|BYTES",
+        "Largest TCP segments ends may agree on, 88 to 9160; auto: what the cluster link carries [default: auto]",
+        set!(mss_clamp = values::mss_clamp),
+    ),
 ];
 
 const FLOODS: &[Opt] = &[
@@ -359,6 +366,12 @@ const FLOODS: &[Opt] = &[
         "RATE[:BURST]",
         "New flows per second from all sources; a BURST at once [default: off]",
         set!(floods.new_flows = values::rate),
+    ),
+    one(
+        "icmp-rate",
+        "RATE[:BURST]",
+        "ICMP errors per second of this node's own; a BURST at once; or off [default: 1000:50]",
+        set!(icmp_rate = values::rate),
     ),
 ];
 
@@ -468,6 +481,8 @@ pub fn defaults() -> Config {
         ring_size: 2048,
         tuning: Default::default(),
         floods: Default::default(),
+        icmp_rate: Some(ICMP_RATE),
+        mss_clamp: super::MssClamp::Auto,
         peer_timeout_ms: 800,
         former_directors_ms: 10_000,
         etcd: Vec::new(),

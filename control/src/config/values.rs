@@ -9,7 +9,7 @@ use samepath_dataplane::floods::Rate;
 use samepath_dataplane::flow::{NodeId, proto};
 use samepath_dataplane::session::timeouts::MAX_TIMEOUT_S;
 
-use super::{DataInterface, PassRule, PeerAddress, Workers};
+use super::{DataInterface, MssClamp, PassRule, PeerAddress, Workers};
 
 /// The rule a value breaks, and what to write instead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +63,21 @@ pub fn rate(text: &str) -> Result<Option<Rate>, Rule> {
             "a rate is written RATE[:BURST], both whole numbers from 1 to {}, or off; write for example 1000:2000",
             Rate::MOST
         )),
+    }
+}
+
+/// `auto`, `off` or a segment size.
+pub fn mss_clamp(text: &str) -> Result<MssClamp, Rule> {
+    match text {
+        "auto" => Ok(MssClamp::Auto),
+        "off" => Ok(MssClamp::Off),
+        // The least and the most that the kernel takes for a route's advmss: 88, and a jumbo frame's.
+        bytes => match bytes.parse() {
+            Ok(bytes) if (88..=9160).contains(&bytes) => Ok(MssClamp::To(bytes)),
+            _ => rule(
+                "a segment size is auto, off or a whole number of bytes from 88 to 9160; write for example 1360",
+            ),
+        },
     }
 }
 

@@ -23,7 +23,7 @@ use super::keys::KeysInUse;
 use super::policy::InForceHere;
 use super::walks::Walks;
 use super::{Node, membership, rings};
-use crate::config::{Config, Forwarder, XdpMode};
+use crate::config::{Config, Forwarder, XdpMode, narrow_link, tunnel_overhead};
 use crate::keys::ClusterKeys;
 use crate::membership::etcd::Etcd;
 use crate::membership::{Membership, MembershipConfig};
@@ -55,7 +55,9 @@ impl Node {
         steering.set_own_addresses(&first.own_addresses)?;
         nic::spread(&config, &mut nics);
         let opened = rings::open(&config, &nics)?;
-        let Opened { workers: rings, registrations, depot, frames, huge_pages, warnings } = opened;
+        let Opened { workers: rings, registrations, depot, frames, huge_pages, mut warnings } = opened;
+        let (data, link) = mtus(&nics);
+        warnings.extend(narrow_link(&config, data, link));
 
         let forwarding = Forwarding::start(config.forwarder, &mut steering, &nics, clock.now())?;
         let settings = Arc::new(settings(&config));
@@ -76,7 +78,12 @@ impl Node {
             sessions_max: config.sessions_max,
             cores: cores(&config),
             sched: config.tuning.sched,
-            tuning: Tuning { batch: config.tuning.batch, idle: config.tuning.idle, floods: config.floods },
+            tuning: Tuning {
+                batch: config.tuning.batch,
+                idle: config.tuning.idle,
+                floods: config.floods,
+                icmp: config.icmp_rate,
+            },
             clock,
             forwards: forwarding.words(&steering),
         })?;
@@ -199,6 +206,13 @@ fn load_steering(config: &Config, nics: &mut [Nic], seed: u64) -> anyhow::Result
     Ok(steering)
 }
 
+/// Of the data interfaces the largest MTU, and that of the cluster link, bytes.
+fn mtus(nics: &[Nic]) -> (u32, u32) {
+    let (link, data): (Vec<&Nic>, Vec<&Nic>) = nics.iter().partition(|nic| nic.role == PortRole::ClusterLink);
+    let largest = |nics: Vec<&Nic>| nics.iter().map(|nic| nic.mtu).max();
+    (largest(data).unwrap_or(0), largest(link).unwrap_or(1500))
+}
+
 fn ports(config: &Config, nics: &[Nic]) -> Ports {
     let mut zones = [0; MAX_PORTS];
     let mut queues = [0; MAX_PORTS];
@@ -207,11 +221,14 @@ fn ports(config: &Config, nics: &[Nic]) -> Ports {
         queues[usize::from(nic.port)] = nic.queues;
     }
     let link = nics.iter().find(|nic| nic.role == PortRole::ClusterLink);
+    let (largest, cluster_link_mtu) = mtus(nics);
+    let overhead = tunnel_overhead(config.cluster_address);
     Ports {
         zones,
         queues,
         cluster_link: link.map_or(0, |nic| nic.port),
-        cluster_link_mtu: link.map_or(1500, |nic| nic.mtu),
+        cluster_link_mtu,
+        mss_clamp: config.mss_clamp.of(largest, cluster_link_mtu.saturating_sub(overhead)),
         hello_interval_ms: config.hello_interval_ms,
     }
 }

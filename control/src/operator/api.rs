@@ -442,6 +442,12 @@ pub struct Stats {
     pub drops: BTreeMap<String, u64>,
     /// Packets by verdict: forward, query, first_packet, redirect, reject, drop.
     pub verdicts: BTreeMap<String, u64>,
+    /// ICMP errors of the node's own.
+    pub answers: Answers,
+    /// Fragments made beyond one for each packet that was cut; part of `tx`, not of `rx`.
+    pub fragments_made: u64,
+    /// SYNs whose maximum segment size was lowered.
+    pub mss_clamped: u64,
     /// What crossed the cluster link.
     pub tunnel: Tunnel,
     /// Flows handed to the XDP program.
@@ -470,6 +476,20 @@ pub struct Stats {
     pub logs_lost: u64,
     /// Each worker by itself.
     pub workers: Vec<Worker>,
+}
+
+/// ICMP errors of the node's own, in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answers {
+    /// Time Exceeded.
+    pub time_exceeded: u64,
+    /// Destination Unreachable, but for those of the policy.
+    pub unreachable: u64,
+    /// Fragmentation Needed and Packet Too Big.
+    pub too_big: u64,
+    /// Those that `--icmp-rate` kept back.
+    pub suppressed: u64,
 }
 
 /// Tunnel counters in [`Stats`].

@@ -28,6 +28,12 @@ impl Stats {
         self.dirty += c.dirty.get();
         self.tcp_window_loose += c.tcp_window_loose.get();
         self.logs_lost += c.logs_lost.get();
+        self.answers.time_exceeded += c.told_time_exceeded.get();
+        self.answers.unreachable += c.told_unreachable.get();
+        self.answers.too_big += c.told_too_big.get();
+        self.answers.suppressed += c.answers_suppressed.get();
+        self.fragments_made += c.fragments_made.get();
+        self.mss_clamped += c.mss_clamped.get();
         self.hello.rx += c.hello_rx.get();
         self.hello.tx += c.hello_tx.get();
         self.frames.free += c.frames_free.get();

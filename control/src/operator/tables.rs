@@ -307,6 +307,15 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("tunnel redirect_tx_xdp_bytes", tunnel.redirect_tx_xdp_bytes),
         plain("tunnel redirect_rx", tunnel.redirect_rx),
     ]);
+    let answers = &stats.answers;
+    rows.extend([
+        plain("answers time_exceeded", answers.time_exceeded),
+        plain("answers unreachable", answers.unreachable),
+        plain("answers too_big", answers.too_big),
+        plain("answers suppressed", answers.suppressed),
+        plain("fragments_made", stats.fragments_made),
+        plain("mss_clamped", stats.mss_clamped),
+    ]);
     let forwards = &stats.forwards;
     rows.extend([
         plain("forwards published", forwards.published),

@@ -24,14 +24,51 @@ const V6_MAX: usize = 1280;
 /// One more than the hop count it leaves with: it is sent as a forwarded packet.
 const HOPS: u8 = 65;
 
-/// A packet that may not pass.
+/// What its sender is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Complaint {
+    /// It may not pass: RST for TCP, else "administratively prohibited".
+    Prohibited,
+    /// Its TTL or hop limit is used up (RFC 792, RFC 1812 section 5.3.1, RFC 4443 section 3.3).
+    TimeExceeded,
+    /// No route leads to its destination.
+    NoRoute,
+    /// The next hop does not answer (RFC 4443 section 3.1: code 3, as for addresses).
+    HostUnreachable,
+    /// It is larger than this many bytes, IP header included (RFC 1191 section 4, RFC 4443 section 3.2).
+    TooBig(u32),
+}
+
+impl Complaint {
+    /// Type, code and second word of the ICMP message.
+    fn message(self, is_ipv6: bool) -> (u8, u8, u32) {
+        match (self, is_ipv6) {
+            (Self::Prohibited, false) => (3, 13, 0),
+            (Self::Prohibited, true) => (1, 1, 0),
+            (Self::TimeExceeded, false) => (11, 0, 0),
+            (Self::TimeExceeded, true) => (3, 0, 0),
+            (Self::NoRoute, false) => (3, 0, 0),
+            (Self::NoRoute, true) => (1, 0, 0),
+            (Self::HostUnreachable, false) => (3, 1, 0),
+            (Self::HostUnreachable, true) => (1, 3, 0),
+            (Self::TooBig(mtu), false) => (3, 4, mtu.min(0xffff)),
+            // No link of IPv6 is smaller (RFC 8200 section 5).
+            (Self::TooBig(mtu), true) => (2, 0, mtu.max(V6_MAX as u32)),
+        }
+    }
+}
+
+/// A packet that does not pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'a> {
+    /// Why.
+    pub complaint: Complaint,
     /// The packet.
     pub packet: &'a Packet,
     /// Its (inner) frame.
     pub frame: &'a [u8],
-    /// The node's own address towards its sender, if it has one; else ICMP comes from where the packet went.
+    /// The node's own address towards its sender. Without one, a prohibited packet is answered from where it
+    /// went, any other one not at all.
     pub own: Option<IpAddr>,
 }
 
@@ -39,8 +76,8 @@ pub struct Refused<'a> {
 enum Body {
     /// Source and destination port, sequence and acknowledgement number, flags.
     Reset { ports: (u16, u16), seq: u32, ack: u32, flags: u8 },
-    /// Bytes of the quoted packet.
-    Icmp { quoted: usize },
+    /// Type, code and second word; bytes of the quoted packet.
+    Icmp { message: (u8, u8, u32), quoted: usize },
 }
 
 /// What is sent to the packet's sender.
@@ -62,7 +99,7 @@ impl Answer {
     /// The answer to a packet; `None` if it may have none: a reset, an ICMP error, a later fragment (RFC 1122
     /// section 3.2.2), a sender that is no single host.
     pub fn new(refused: &Refused<'_>) -> Option<Self> {
-        let Refused { packet, frame, own } = *refused;
+        let Refused { complaint, packet, frame, own } = *refused;
         let layout = &packet.layout;
         if layout.flags & (FLAG_ICMP_ERROR | FLAG_FRAGMENT_LATER) != 0 {
             return None;
@@ -71,12 +108,16 @@ impl Answer {
         is_host(&from.0).then_some(())?;
         let l3_off = usize::from(layout.l3_off);
         let is_ipv6 = layout.is_ipv6();
-        let mut answer =
-            Self { destination: from.0, source: to.0, is_ipv6, l3_off, body: Body::Icmp { quoted: 0 } };
-        if let L4::Tcp(segment) = packet.l4 {
-            if segment.flags & RST != 0 {
-                return None;
-            }
+        if complaint != Complaint::Prohibited {
+            (is_host(&to.0) && own.is_some_and(|own| own.is_ipv4() != is_ipv6)).then_some(())?;
+        }
+        let message = complaint.message(is_ipv6);
+        let body = Body::Icmp { message, quoted: 0 };
+        let mut answer = Self { destination: from.0, source: to.0, is_ipv6, l3_off, body };
+        if matches!(packet.l4, L4::Tcp(segment) if segment.flags & RST != 0) {
+            return None;
+        }
+        if let (L4::Tcp(segment), Complaint::Prohibited) = (packet.l4, complaint) {
             let counted = u32::from(segment.flags & SYN != 0) + u32::from(segment.flags & FIN != 0);
             let (seq, ack, flags) = match segment.flags & ACK {
                 0 => (0, segment.seq.wrapping_add(segment.payload).wrapping_add(counted), RST | ACK),
@@ -87,7 +128,7 @@ impl Answer {
         }
         let room = if is_ipv6 { V6_MAX - ipv6::HEADER } else { V4_MAX - ipv4::HEADER } - ICMP;
         let quoted = frame.get(l3_off..usize::from(layout.l3_end))?.len().min(room);
-        answer.body = Body::Icmp { quoted };
+        answer.body = Body::Icmp { message, quoted };
         if let Some(own) = own.filter(|own| own.is_ipv4() != is_ipv6) {
             answer.source = key_bytes(own);
         }
@@ -102,19 +143,21 @@ impl Answer {
     pub fn length(&self) -> usize {
         let body = match self.body {
             Body::Reset { .. } => TCP,
-            Body::Icmp { quoted } => ICMP + quoted,
+            Body::Icmp { quoted, .. } => ICMP + quoted,
         };
         self.l3_off + self.header() + body
     }
 
     /// Its layout, given the packet's.
     pub fn layout(&self, packet: &Layout) -> Layout {
+        let is_icmp = matches!(self.body, Body::Icmp { .. });
         Layout {
             inner_off: 0,
             l4_off: (self.l3_off + self.header()) as u16,
             l3_end: self.length() as u16,
-            flags: packet.flags & FLAG_IPV6,
-            proto: if matches!(self.body, Body::Reset { .. }) { proto::TCP } else { self.icmp() },
+            // An error of the node's own is never answered, whatever becomes of it.
+            flags: packet.flags & FLAG_IPV6 | if is_icmp { FLAG_ICMP_ERROR } else { 0 },
+            proto: if is_icmp { self.icmp() } else { proto::TCP },
             ..*packet
         }
     }
@@ -125,7 +168,7 @@ impl Answer {
 
     /// Copies what [`Answer::write`] needs of the packet, whose frame begins `inner_off` bytes into `bytes`.
     pub fn quote<'a>(&self, bytes: &[u8], inner_off: usize, room: &'a mut [u8; Self::QUOTE_MAX]) -> &'a [u8] {
-        let quoted = if let Body::Icmp { quoted } = self.body { quoted } else { 0 };
+        let quoted = if let Body::Icmp { quoted, .. } = self.body { quoted } else { 0 };
         let needed = bytes.get(inner_off..).unwrap_or_default();
         let length = (self.l3_off + quoted).min(needed.len()).min(room.len());
         room[..length].copy_from_slice(&needed[..length]);
@@ -147,9 +190,9 @@ impl Answer {
                 body[12..14].copy_from_slice(&[(TCP as u8 / 4) << 4, flags]);
                 self.seal(proto::TCP, header, body, 16);
             }
-            Body::Icmp { quoted } => {
-                let (kind, code) = if self.is_ipv6 { (1, 1) } else { (3, 13) };
+            Body::Icmp { message: (kind, code, word), quoted } => {
                 body[..2].copy_from_slice(&[kind, code]);
+                body[4..ICMP].copy_from_slice(&word.to_be_bytes());
                 body[ICMP..].copy_from_slice(&quote[l3_off..l3_off + quoted]);
                 self.seal(self.icmp(), header, body, 2);
             }

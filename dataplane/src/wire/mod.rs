@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod answer;
 pub mod ethernet;
 pub mod flow_hash;
+pub mod fragment;
 pub mod icmp;
 pub mod ip;
 pub mod ipv4;

@@ -1,4 +1,5 @@
-//! The two changes a router makes to a packet it forwards: the hop count and the link addresses.
+//! The changes a router makes to a packet it forwards: the hop count, the link addresses, and the maximum segment size
+//! where the path is known to be narrow.
 //!
 //! ```text
 //! Ethernet   | destination (6) | source (6) | …
@@ -7,6 +8,7 @@
 //! IPv6       byte 7 hop limit                            decrement_ttl
 //! ```
 
+use crate::wire::ipv4;
 use crate::wire::layout::Layout;
 use crate::wire::octets::{be16, byte};
 
@@ -50,6 +52,44 @@ pub(crate) fn decrement_ttl_of_plain(frame: &mut [u8], l3_off: usize, ipv6: bool
 fn after_ttl_decrement(checksum: u16) -> u16 {
     let sum = u32::from(!checksum) + u32::from(!0x0100_u16);
     !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Lowers the maximum segment size (RFC 9293 section 3.7.1) that the TCP segment in `frame` names to `limit`, and keeps
+/// its checksum right by RFC 1624. False, and nothing is changed, if it names none or a smaller one.
+pub fn clamp_mss(frame: &mut [u8], layout: &Layout, limit: u16) -> bool {
+    let (l4, end) = (usize::from(layout.l4_off), usize::from(layout.l3_end));
+    let Some(segment) = frame.get_mut(l4..end) else { return false };
+    let Some(at) = mss_at(segment) else { return false };
+    let (Some(named), Some(checksum)) = (be16(segment, at), be16(segment, 16)) else { return false };
+    if named <= limit {
+        return false;
+    }
+    // A value at an odd place counts with its bytes turned round.
+    let turned = |value: u16| if at % 2 == 0 { value } else { value.swap_bytes() };
+    let sum = u32::from(!checksum) + u32::from(!turned(named)) + u32::from(turned(limit));
+    segment[at..at + 2].copy_from_slice(&limit.to_be_bytes());
+    segment[16..18].copy_from_slice(&ipv4::folded(sum).to_be_bytes());
+    true
+}
+
+/// Where the value of the option "maximum segment size" is.
+fn mss_at(segment: &[u8]) -> Option<usize> {
+    const FIXED: usize = 20;
+    let header = usize::from(byte(segment, 12)? >> 4) * 4;
+    let options = segment.get(..header)?;
+    let mut at = FIXED;
+    loop {
+        let length = match byte(options, at)? {
+            0 => return None,
+            1 => 1,
+            kind => match (kind, byte(options, at + 1)?) {
+                (2, 4) => return (at + 4 <= header).then_some(at + 2),
+                (_, 0 | 1) => return None,
+                (_, length) => usize::from(length),
+            },
+        };
+        at += length;
+    }
 }
 
 /// Sets the link addresses of a frame; one shorter than an Ethernet header stays as it is.
@@ -128,6 +168,44 @@ mod tests {
             assert!(!decrement_ttl(&mut frame, &Layout { l3_off, ..layout(&TCP_SYN) }));
         }
         assert_eq!(frame, TCP_SYN);
+    }
+
+    /// A SYN with these options, its checksum right but for the pseudo-header.
+    fn syn(options: &[u8]) -> (Vec<u8>, Layout) {
+        let mut segment = TCP_SYN[34..54].to_vec();
+        segment.extend_from_slice(options);
+        segment[12] = ((20 + options.len()) as u8 / 4) << 4;
+        segment[16..18].fill(0);
+        let checksum = ipv4::checksum(&segment);
+        segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+        let frame = framed(&[], &crate::wire::samples::ipv4_packet(6, 0, &segment));
+        let layout = layout(&frame);
+        (frame, layout)
+    }
+
+    #[test]
+    fn a_segment_size_is_lowered_and_the_checksum_follows() {
+        let even = [2, 4, 0x05, 0xb4, 1, 3, 3, 7];
+        let odd = [1, 2, 4, 0x05, 0xb4, 3, 3, 7];
+        for (options, at) in [(even, 2), (odd, 3)] {
+            let (mut frame, layout) = syn(&options);
+            assert!(!clamp_mss(&mut frame, &layout, 1460), "it is not larger");
+            assert!(clamp_mss(&mut frame, &layout, 1370));
+            assert_eq!(frame[54 + at..56 + at], 1370_u16.to_be_bytes());
+            assert_eq!(ipv4::checksum(&frame[34..]), 0);
+            assert!(!clamp_mss(&mut frame, &layout, 1400), "never raised");
+        }
+    }
+
+    #[test]
+    fn options_that_name_no_segment_size_stay() {
+        for options in [[0, 2, 4, 9], [3, 0, 2, 4], [2, 3, 9, 9], [8, 200, 2, 4], [1, 1, 2, 4], [1, 1, 1, 2]]
+        {
+            let (mut frame, layout) = syn(&options);
+            let before = frame.clone();
+            assert!(!clamp_mss(&mut frame, &layout, 1), "{options:?}");
+            assert_eq!(frame, before);
+        }
     }
 
     #[test]

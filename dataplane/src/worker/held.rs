@@ -51,13 +51,15 @@ impl<I: Io> Worker<I> {
         for _ in 0..self.held.packets.len() {
             let Some(packet) = self.held.packets.pop_front() else { break };
             if packet.until <= now {
-                self.drop_frame(packet.frame, DropReason::NeighbourUnresolved);
+                self.undeliverable(packet.frame, packet.layout, DropReason::NeighbourUnresolved, now);
                 continue;
             }
             match self.find_hop(packet.destination, packet.layout.flow_hash) {
-                Ok(hop) => self.send_by_hop(packet.frame, &packet.layout, hop),
+                Ok(hop) => self.send_by_hop(packet.frame, &packet.layout, hop, now),
                 Err(super::NoHop::Wait) => self.held.packets.push_back(packet),
-                Err(super::NoHop::Drop(reason)) => self.drop_frame(packet.frame, reason),
+                Err(super::NoHop::Drop(reason)) => {
+                    self.undeliverable(packet.frame, packet.layout, reason, now)
+                }
             }
         }
     }
@@ -66,7 +68,7 @@ impl<I: Io> Worker<I> {
     pub(crate) fn expire_held(&mut self, now: NowMs) {
         while self.held.packets.front().is_some_and(|packet| packet.until <= now) {
             let Some(packet) = self.held.packets.pop_front() else { break };
-            self.drop_frame(packet.frame, DropReason::NeighbourUnresolved);
+            self.undeliverable(packet.frame, packet.layout, DropReason::NeighbourUnresolved, now);
         }
     }
 

@@ -134,6 +134,7 @@ fn ports() -> Ports {
         queues: [1; MAX_PORTS],
         cluster_link: LINK,
         cluster_link_mtu: 2000,
+        mss_clamp: [0; 2],
         hello_interval_ms: 1_000_000_000,
     }
 }
@@ -595,7 +596,7 @@ impl Cluster {
             let counters = &node.counters;
             let dropped: u64 = counters.drops.iter().map(|one| one.get()).sum();
             assert_eq!(
-                counters.rx.get(),
+                counters.rx.get() + counters.fragments_made.get(),
                 counters.tx.get() + dropped + counters.held.get(),
                 "node {}: received = sent + dropped + held",
                 node.id

@@ -81,6 +81,7 @@ pub fn ports() -> Ports {
         queues: [1; MAX_PORTS],
         cluster_link: LINK,
         cluster_link_mtu: 2000,
+        mss_clamp: [0; 2],
         hello_interval_ms: HELLO_MS,
     }
 }

@@ -5,8 +5,12 @@ use crate::wire::ipv4::{folded, sum};
 use crate::wire::samples::{TCP_SYN, UDP, UDP_V6, framed, icmp_error, ipv4_packet};
 
 fn answered(frame: &[u8], own: Option<IpAddr>) -> Option<(Answer, Vec<u8>)> {
+    answered_with(Complaint::Prohibited, frame, own)
+}
+
+fn answered_with(complaint: Complaint, frame: &[u8], own: Option<IpAddr>) -> Option<(Answer, Vec<u8>)> {
     let packet = Packet::parse(frame, 0, &FlowHasher::new(1)).expect("a packet of a test");
-    let answer = Answer::new(&Refused { packet: &packet, frame, own })?;
+    let answer = Answer::new(&Refused { complaint, packet: &packet, frame, own })?;
     let mut room = [0; Answer::QUOTE_MAX];
     let mut bytes = vec![0; answer.length()];
     answer.write(answer.quote(frame, 0, &mut room), &mut bytes);
@@ -96,8 +100,55 @@ fn some_packets_have_no_answer() {
         let mut packet = Packet::parse(&TCP_SYN, 0, &FlowHasher::new(1)).unwrap();
         (packet.key.lo, packet.direction) = (key_bytes(source.into()), Direction::LoToHi);
         assert!(
-            Answer::new(&Refused { packet: &packet, frame: &TCP_SYN, own: None }).is_none(),
+            Answer::new(&Refused {
+                complaint: Complaint::Prohibited,
+                packet: &packet,
+                frame: &TCP_SYN,
+                own: None
+            })
+            .is_none(),
             "{source:?}"
         );
     }
+}
+
+/// Type, code, second word: of RFC 792 and RFC 1191 for IPv4, of RFC 4443 for IPv6.
+#[test]
+fn each_complaint_has_its_message_and_tcp_is_told_like_all_others() {
+    let rows = [
+        (Complaint::TimeExceeded, [11, 0], [3, 0], 0, 0),
+        (Complaint::NoRoute, [3, 0], [1, 0], 0, 0),
+        (Complaint::HostUnreachable, [3, 1], [1, 3], 0, 0),
+        (Complaint::TooBig(1400), [3, 4], [2, 0], 1400, 1400),
+        (Complaint::TooBig(900), [3, 4], [2, 0], 900, 1280),
+    ];
+    let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.254".parse().unwrap(), "2001:db8::ff".parse().unwrap());
+    for (complaint, of_v4, of_v6, word_v4, word_v6) in rows {
+        for (frame, own, header, kind, word) in
+            [(&TCP_SYN[..], v4, 20, of_v4, word_v4), (&UDP_V6[..], v6, 40, of_v6, word_v6)]
+        {
+            let (answer, bytes) = answered_with(complaint, frame, Some(own)).unwrap();
+            let body = &bytes[14 + header..];
+            assert_eq!(body[..2], kind, "{complaint:?}");
+            assert_eq!(body[4..8], u32::to_be_bytes(word), "{complaint:?}");
+            assert_eq!(body[8..], frame[14..], "{complaint:?}: all of a short packet is quoted");
+            assert_eq!(answer.source, key_bytes(own));
+            assert_eq!(checked(&answer, answer.icmp(), body), 0, "{complaint:?}");
+        }
+    }
+}
+
+/// RFC 1122 section 3.2.2, RFC 4443 section 2.4.
+#[test]
+fn some_packets_have_no_error() {
+    let own = Some("10.0.0.254".parse().unwrap());
+    let told = |frame: &[u8], own| answered_with(Complaint::TimeExceeded, frame, own).is_some();
+    assert!(told(&TCP_SYN, own));
+    assert!(!told(&TCP_SYN, None), "nobody but the node itself may be its source");
+    assert!(!told(&TCP_SYN, Some("2001:db8::ff".parse().unwrap())));
+    assert!(!told(&icmp_error(3, &TCP_SYN[14..]), own), "an error");
+    assert!(!told(&framed(&[], &ipv4_packet(proto::UDP, 1, &UDP)), own), "a later fragment");
+    let (answer, _) = answered_with(Complaint::TimeExceeded, &TCP_SYN, own).unwrap();
+    let packet = Packet::parse(&TCP_SYN, 0, &FlowHasher::new(1)).unwrap();
+    assert_ne!(answer.layout(&packet.layout).flags & FLAG_ICMP_ERROR, 0, "nor is the answer answered");
 }
