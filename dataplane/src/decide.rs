@@ -20,6 +20,7 @@ use crate::cluster::view::View;
 use crate::flow::{Generation, NodeId};
 use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
 use crate::session::tcp::TcpTracking;
+use crate::session::tcp::window::Fit;
 use crate::session::track::{self, Begun, Follow};
 use crate::session::{Admission, Change, Role, Session, State};
 use crate::settings::Settings;
@@ -139,7 +140,7 @@ impl Case<'_> {
     /// Runs the packet through the session's protocol; the session is owned here.
     fn process(&self, session: &Session) -> Decision {
         if matches!(self.packet.l4, L4::IcmpError) {
-            return Decision::only(Verdict::Forward);
+            return Decision::only(self.error_about(session));
         }
         match track::follow(session, self.packet, self.around.settings) {
             Ok(Follow::Update { state, tcp, timeout_ms, replicate, window_exceeded, refresh }) => Decision {
@@ -160,6 +161,19 @@ impl Case<'_> {
             },
             Ok(Follow::Reopen) => self.begin(session.generation, session.version + 1, false),
             Err(reason) => Decision::drop(reason),
+        }
+    }
+
+    /// An ICMP error must quote what was sent, and tell an MTU that there is. It changes nothing of the session.
+    fn error_about(&self, session: &Session) -> Verdict {
+        let Packet { told, layout, direction, .. } = self.packet;
+        let quoted = told.seq.map(|seq| session.tcp.quote_fit(direction.reversed(), seq));
+        if told.is_below_floor(layout.is_ipv6()) {
+            Verdict::Drop(DropReason::IcmpErrorMtu)
+        } else if quoted == Some(Fit::Outside) {
+            Verdict::Drop(DropReason::IcmpErrorWindow)
+        } else {
+            Verdict::Forward
         }
     }
 

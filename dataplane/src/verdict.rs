@@ -104,6 +104,10 @@ reasons! {
     FragmentWithoutFirst = "fragment_without_first", Traffic;
     /// An ICMP error that quotes no known flow.
     IcmpErrorUnrelated = "icmp_error_unrelated", Traffic;
+    /// An ICMP error that quotes a TCP segment which was not sent, or was acknowledged long ago.
+    IcmpErrorWindow = "icmp_error_window", Traffic;
+    /// An ICMP error that tells a path MTU below 552 bytes (IPv4) or 1,280 (IPv6).
+    IcmpErrorMtu = "icmp_error_mtu", Traffic;
     /// The session table is full and nothing half-open could be evicted.
     TableFull = "table_full", ShouldBeZero;
     /// The packet crossed the cluster link as often as allowed and still met no Owner.

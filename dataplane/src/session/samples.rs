@@ -41,6 +41,7 @@ pub fn packet(protocol: u8, direction: Direction, l4: L4) -> Packet {
         l4,
         fragment: None,
         ports: None,
+        told: Default::default(),
     }
 }
 

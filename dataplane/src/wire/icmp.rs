@@ -11,6 +11,8 @@
 //! | error: the quoted packet, from its IP header                  |
 //! ```
 
+use crate::wire::octets::{be16, be32, byte};
+
 /// Bytes in front of a quoted packet, and the least an ICMP message has.
 pub const HEADER: usize = 8;
 
@@ -38,6 +40,37 @@ pub fn request_of(ipv6: bool, kind: u8) -> u8 {
     }
 }
 
+/// Least MTU an error may tell: what the kernel stops at by default (`net.ipv4.route.min_pmtu`), and what every link
+/// of IPv6 carries (RFC 8200 section 5).
+const V4_MTU_MIN: u32 = 552;
+const V6_MTU_MIN: u32 = 1280;
+
+/// What an ICMP error says that can be checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Told {
+    /// Fragmentation Needed, Packet Too Big: bytes the path carries. 0 in IPv4: not said (RFC 1191 section 5).
+    pub mtu: Option<u32>,
+    /// Sequence number of the quoted TCP segment.
+    pub seq: Option<u32>,
+}
+
+impl Told {
+    /// Reads an error; `quoted` is the quoted TCP header, if it quotes one.
+    pub fn read(ipv6: bool, message: &[u8], quoted: Option<&[u8]>) -> Self {
+        let mtu = match (ipv6, byte(message, 0), byte(message, 1)) {
+            (false, Some(3), Some(4)) => be16(message, 6).map(u32::from),
+            (true, Some(2), _) => be32(message, 4),
+            _ => None,
+        };
+        Self { mtu, seq: quoted.and_then(|segment| be32(segment, 4)) }
+    }
+
+    /// True for an MTU that no path has, told by who wants small packets (RFC 8201 section 4).
+    pub fn is_below_floor(&self, ipv6: bool) -> bool {
+        self.mtu.is_some_and(|mtu| if ipv6 { mtu < V6_MTU_MIN } else { mtu != 0 && mtu < V4_MTU_MIN })
+    }
+}
+
 /// True for neighbour discovery (RFC 4861), which belongs to the kernel.
 pub fn is_neighbour_discovery(kind: u8) -> bool {
     matches!(kind, 133..=137)
@@ -53,6 +86,20 @@ mod tests {
             for kind in 0..=255 {
                 assert!(!(is_error(ipv6, kind) && query(ipv6, kind).is_some()), "{ipv6} {kind}");
             }
+        }
+    }
+
+    #[test]
+    fn told_mtus_have_a_floor() {
+        let below = |ipv6, message: [u8; 8]| Told::read(ipv6, &message, None).is_below_floor(ipv6);
+        for (mtu, is_below) in [(0, false), (551, true), (552, false), (1400, false)] {
+            let [high, low] = u16::to_be_bytes(mtu);
+            assert_eq!(below(false, [3, 4, 0, 0, 0, 0, high, low]), is_below, "{mtu}");
+            assert!(!below(false, [3, 1, 0, 0, 0, 0, high, low]), "only fragmentation needed has one");
+        }
+        for (mtu, is_below) in [(0, true), (1279, true), (1280, false)] {
+            let [high, low] = u16::to_be_bytes(mtu);
+            assert_eq!(below(true, [2, 0, 0, 0, 0, 0, high, low]), is_below, "{mtu}");
         }
     }
 

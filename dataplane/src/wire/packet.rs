@@ -44,6 +44,8 @@ pub struct Packet {
     /// First fragment: source and destination port as its own header has them (identifier of an ICMP
     /// query in both). `None` for all other packets.
     pub ports: Option<(u16, u16)>,
+    /// ICMP error: what it says that can be checked.
+    pub told: icmp::Told,
 }
 
 /// Which train of fragments a packet belongs to: (addresses, protocol, id).
@@ -121,6 +123,7 @@ impl Packet {
             l4: L4::None,
             fragment: None,
             ports: None,
+            told: icmp::Told::default(),
         };
         if layout.is_fragment() {
             packet_read.fragment = Some(fragment(&ip, packet, &layout)?);
@@ -131,6 +134,11 @@ impl Packet {
                 .filter(|_| layout.l4_off > layout.l3_off)
                 .ok_or(DropReason::BadMetadata)?;
             packet_read.l4 = read_layer4(layer4, &layout)?;
+            if packet_read.l4 == L4::IcmpError {
+                let quotes_tcp = layout.quoted_proto == proto::TCP && layout.quoted_l4_off != 0;
+                let quoted = frame.get(usize::from(layout.quoted_l4_off)..l3_end).filter(|_| quotes_tcp);
+                packet_read.told = icmp::Told::read(layout.is_ipv6(), layer4, quoted);
+            }
             if layout.is_fragment() {
                 packet_read.ports = transport::ports(layout.proto, layout.is_ipv6(), layer4);
             }

@@ -128,6 +128,18 @@ impl TcpTracking {
         Some(if is_inside(sender, receiver, &numbers) { Fit::Inside } else { Fit::Outside })
     }
 
+    /// Whether a segment with sequence number `seq` may be on its way from `direction`: it was sent, and not acknowledged
+    /// longer than a window ago (RFC 5927 section 4.1). [`Fit::Inside`] if nothing is known of the sender.
+    pub fn quote_fit(&self, direction: Direction, seq: u32) -> Fit {
+        let sender = &self.ends[direction as usize];
+        let receiver = &self.ends[direction.reversed() as usize];
+        if !sender.is_known() || sender.has(FLAG_LIBERAL) {
+            return Fit::Inside;
+        }
+        let oldest = sender.end.wrapping_sub(receiver.max_window.max(OLD_ACK));
+        if is_after(seq, sender.end) || is_after(oldest, seq) { Fit::Outside } else { Fit::Inside }
+    }
+
     /// True for a SYN that is more likely a late copy of this connection's than a new one's.
     pub fn is_late_syn(&self, direction: Direction, syn: &TcpSegment) -> bool {
         let sender = &self.ends[direction as usize];
