@@ -1,7 +1,8 @@
 //! The command line. Values are read where they are used ([`crate::config`], [`crate::operator`]); here
 //! are names and help.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -36,6 +37,17 @@ pub enum Command {
         /// Which keys.
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Print the completions of a shell: `samepath completions bash > /etc/bash_completion.d/samepath`
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command into DIR
+    #[command(hide = true)]
+    Manpages {
+        /// The directory, which must be there
+        dir: PathBuf,
     },
     /// Ask a running daemon.
     #[command(flatten)]
@@ -78,12 +90,30 @@ fn node(text: &str) -> Result<NodeId, String> {
 }
 
 impl Cli {
+    /// The command line with all its help.
+    pub fn complete() -> clap::Command {
+        Self::command().mut_subcommand("stats", |stats| stats.after_long_help(reasons()))
+    }
+
     /// The process's command line; prints help or a usage error and ends the process (0 or 2) where
     /// that is all there is to do.
     pub fn of_process() -> Self {
-        let command = Self::command().mut_subcommand("stats", |stats| stats.after_long_help(reasons()));
+        let command = Self::complete();
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
+}
+
+/// Writes the completions of a shell.
+pub fn completions(shell: clap_complete::Shell, out: &mut impl Write) -> io::Result<()> {
+    // What a pipe that was closed answers is the caller's: the generator itself would panic.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::complete(), "samepath", &mut script);
+    out.write_all(&script)
+}
+
+/// Writes `samepath.1` and `samepath-COMMAND.1` of every command into `dir`.
+pub fn manpages(dir: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Cli::complete(), dir)
 }
 
 /// Every drop reason with its meaning, for `samepath stats --help`.

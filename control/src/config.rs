@@ -174,6 +174,8 @@ pub struct Config {
     pub join_grace_ms: u64,
     /// The operator socket.
     pub control_socket: PathBuf,
+    /// Where Prometheus metrics are served; none: nowhere.
+    pub metrics: Option<std::net::SocketAddr>,
     /// Log level or `tracing` filter.
     pub log: String,
     /// What deserves an operator's look but does not stop the daemon.

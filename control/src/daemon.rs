@@ -45,6 +45,7 @@ use crate::operator::OperatorRequest;
 use crate::replicate::{PeerEvent, Replicator};
 use crate::routes::{Mirrored, RouteMirror};
 use crate::stall::{Pulse, StallGuard};
+use crate::systemd::{self, SignsOfLife};
 use crate::tunnel_keys::TunnelKeys;
 use crate::workers::Workers;
 use drain::Draining;
@@ -87,6 +88,7 @@ struct Node {
     tunnel_keys: TunnelKeys,
     etcd: Option<Etcd>,
     stall: StallGuard,
+    signs_of_life: SignsOfLife,
     /// Of each worker: whether it had a chance to hear anybody.
     pulses: Vec<Pulse>,
     view: Arc<View>,
@@ -137,7 +139,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             hangup: signal(SignalKind::hangup())?,
         };
         let mut node = Node::start(config).await?;
+        systemd::ready();
         let outcome = node.serve(signals).await;
+        systemd::stopping();
         node.stop().await;
         outcome
     })
@@ -192,10 +196,12 @@ impl Node {
     /// SIGHUP: everything that can be read again is. What fails says so in the log and stays as it was.
     fn reload(&mut self) {
         tracing::info!("SIGHUP received: samepath reads its keys and its policy again");
+        systemd::reloading();
         self.reload_keys();
         if self.config.policy.is_some() {
             let _ = self.reload_policy();
         }
+        systemd::ready();
     }
 
     fn now(&self) -> NowMs {
@@ -212,6 +218,7 @@ impl Node {
             replicator.close().await;
             tokio::time::sleep(FAREWELL).await;
         }
+        drop(self.signs_of_life);
         if let Err(error) = self.steering.unregister_all_sockets() {
             tracing::warn!("sockets stay registered until they are closed: {error}");
         }

@@ -4,16 +4,19 @@
 //! running daemon over its [`operator`] socket.
 
 pub mod args;
+pub mod capabilities;
 pub mod config;
 pub mod daemon;
 pub mod keys;
 pub mod membership;
+pub mod metrics;
 pub mod nic;
 pub mod operator;
 pub mod policy;
 pub mod replicate;
 pub mod routes;
 pub mod stall;
+pub mod systemd;
 pub mod tunnel_keys;
 pub mod watchdog;
 pub mod workers;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use samepath::args::{Cli, ClientCommand, Command, KeysCommand};
+use samepath::args::{self, Cli, ClientCommand, Command, KeysCommand};
 use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::keys::{self, KeyError};
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Run(flags) => run(&flags),
         Command::Check(flags) => check(&flags),
         Command::Keys { command } => make_keys(&command),
+        Command::Completions { shell } => written(args::completions(shell, &mut io::stdout())),
+        Command::Manpages { dir } => written(args::manpages(&dir)),
         Command::Client(command) => ask(&command),
     };
     code.into()
@@ -76,6 +78,18 @@ fn configured(flags: &Flags) -> Result<(Config, Vec<String>), ConfigError> {
 fn refuse(error: &ConfigError) -> u8 {
     complain(error);
     USAGE
+}
+
+fn written(outcome: io::Result<()>) -> u8 {
+    match outcome {
+        Ok(()) => FINE,
+        Err(error) => {
+            complain(&format_args!(
+                "it cannot be written ({error}): check that the place is there and has room"
+            ));
+            FAILED
+        }
+    }
 }
 
 fn make_keys(command: &KeysCommand) -> u8 {

@@ -81,6 +81,11 @@ impl StallGuard {
         Ok(Self { vigil, stop, thread: Some(thread) })
     }
 
+    /// What is shared with control, for another thread.
+    pub fn shared(&self) -> Arc<Vigil> {
+        self.vigil.clone()
+    }
+
     /// What is shared with control.
     pub fn vigil(&self) -> &Vigil {
         &self.vigil

@@ -15,6 +15,7 @@ use clap::CommandFactory;
 use samepath::args::Cli;
 use samepath::config::options::{self, Kind, Opt};
 use samepath::config::{self, Flags};
+use samepath::metrics::names::{Kind as MetricKind, Label, METRICS, Metric};
 use samepath::operator::api::{Replication, Stats};
 use samepath::operator::client;
 use samepath_bpf::OUTCOMES;
@@ -126,6 +127,63 @@ fn every_counter_of_stats() {
     let mut code = Vec::new();
     names(&serde_json::to_value(&stats).unwrap(), "", &mut code);
     assert_same("counters", &column(&operations().table("table:counters"), 0), &code);
+}
+
+#[test]
+fn every_metric_with_its_kind_label_and_number() {
+    let page = Page::read("docs/metrics.md").table("table:metrics");
+    let code: Vec<Vec<String>> = METRICS
+        .iter()
+        .map(|metric| {
+            let (kind, total) =
+                if metric.kind == MetricKind::Counter { ("counter", "_total") } else { ("gauge", "") };
+            let label = match metric.label {
+                Label::None => String::new(),
+                Label::Fixed(key, value) => format!("{key}=\"{value}\""),
+                Label::Key(key) => key.to_owned(),
+            };
+            vec![format!("{}{total}", metric.name), kind.into(), label, metric.path.into()]
+        })
+        .collect();
+    assert_same("metrics (name, kind, label, number)", &page, &code);
+}
+
+/// The place of a number as [`names`] writes it.
+fn place_of(metric: &Metric) -> String {
+    let path = metric.path.replace("replication.*", "replication.PEER").replace(".[worker]", "[]");
+    match path.as_str() {
+        "drops" | "tunnel.rejected" => format!("{path}.REASON"),
+        "xdp" => format!("{path}.OUTCOME"),
+        _ => path,
+    }
+}
+
+#[test]
+fn every_counter_of_stats_is_a_metric() {
+    let served: Vec<String> = METRICS.iter().map(place_of).collect();
+    let counters = column(&operations().table("table:counters"), 0);
+    // The worker's number is the label of all its metrics.
+    let lacking: Vec<_> = counters
+        .iter()
+        .filter(|name| !name.starts_with("verdicts.") && *name != "workers[].worker")
+        .filter(|name| !served.contains(name))
+        .collect();
+    assert!(lacking.is_empty(), "no metric shows {lacking:?}");
+    assert!(served.iter().any(|place| place == "verdicts"));
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_there_are() {
+    let known: Vec<String> = column(&Page::read("docs/metrics.md").table("table:metrics"), 0);
+    for file in ["docs/prometheus/alerts.yml", "docs/grafana/samepath.json"] {
+        let text = Page::read(file).text().to_owned();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<_> = words.filter(|word| word.starts_with("samepath_")).collect();
+        assert!(asked.len() > 5, "{file} asks for {asked:?}");
+        for metric in asked {
+            assert!(known.iter().any(|name| name == metric), "{file} asks for {metric}, which is not served");
+        }
+    }
 }
 
 #[test]

@@ -1,19 +1,16 @@
 //! Nodes come, go, drain and stall while traffic flows.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 use samepath_tests::bed::plan::Family;
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::scenario::etcd;
 use samepath_tests::scenario::iperf::Iperf;
 use samepath_tests::scenario::steady::{Conversation, Steady};
+use samepath_tests::stopped::Stopped;
 use samepath_tests::wait;
 use serde_json::Value;
 
@@ -145,32 +142,6 @@ fn a_node_without_its_data_link_gives_its_flows_away_and_takes_them_again() -> R
     eprintln!("{tally:?}");
     tally.nothing_broke()?;
     bed.finish()
-}
-
-/// A thread of another process that is stopped until this is dropped; its process runs on.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn thread(process: u32, name: &str) -> Result<Self> {
-        let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
-        let named = tasks
-            .flatten()
-            .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
-        let thread = named.with_context(|| format!("process {process} has no thread {name}"))?;
-        let thread = Pid::from_raw(thread.file_name().to_string_lossy().parse()?);
-        ptrace::seize(thread, ptrace::Options::empty()).context("the thread cannot be traced")?;
-        ptrace::interrupt(thread)?;
-        waitpid(thread, Some(WaitPidFlag::__WALL))?;
-        Ok(Self(thread))
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        if let Err(error) = ptrace::detach(self.0, None) {
-            eprintln!("thread {} stays stopped: {error}", self.0);
-        }
-    }
 }
 
 #[test]

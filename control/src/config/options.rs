@@ -428,6 +428,12 @@ const OPERATION: &[Opt] = &[
         set!(control_socket = values::path),
     ),
     one(
+        "metrics",
+        "IP:PORT|off",
+        "Where Prometheus metrics are served over HTTP [default: off]",
+        set!(metrics = values::listen),
+    ),
+    one(
         "log",
         "LEVEL",
         "off, error, warn, info, debug, trace or a tracing filter [default: info]",
@@ -491,6 +497,7 @@ pub fn defaults() -> Config {
         tunnel_rekey_s: 3600,
         join_grace_ms: 3000,
         control_socket: PathBuf::new(),
+        metrics: None,
         log: "info".into(),
         warnings: Vec::new(),
     }

@@ -270,6 +270,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),
     ("quorum", "65", "a quorum is a whole number from 0 to 64"),
     ("join-grace-ms", "9999999", "a join grace is a whole number from 0 to 600000"),
+    ("metrics", "9684", "an address to listen on is written IP:PORT"),
+    ("metrics", "127.0.0.1:0", "an address to listen on is written IP:PORT"),
     ("log", "loud", "the log level is off, error, warn"),
 ];
 

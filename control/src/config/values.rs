@@ -81,6 +81,17 @@ pub fn mss_clamp(text: &str) -> Result<MssClamp, Rule> {
     }
 }
 
+/// `IP:PORT` to listen on, or `off`.
+pub fn listen(text: &str) -> Result<Option<SocketAddr>, Rule> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(Some(address)),
+        _ if text == "off" => Ok(None),
+        _ => rule(
+            "an address to listen on is written IP:PORT or [IPv6]:PORT with a port from 1 to 65535, or off; write for example 127.0.0.1:9684",
+        ),
+    }
+}
+
 /// A path that is not empty.
 pub fn path(text: &str) -> Result<PathBuf, Rule> {
     if text.is_empty() {

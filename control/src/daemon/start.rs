@@ -27,11 +27,13 @@ use crate::config::{Config, Forwarder, XdpMode, narrow_link, tunnel_overhead};
 use crate::keys::ClusterKeys;
 use crate::membership::etcd::Etcd;
 use crate::membership::{Membership, MembershipConfig};
+use crate::metrics;
 use crate::nic::{self, Nic};
 use crate::operator::OperatorSocket;
 use crate::replicate::{NodeKeys, ReplicateConfig, Replicator};
 use crate::routes::{PortLink, RouteMirror};
 use crate::stall::{Pulse, StallGuard};
+use crate::systemd::SignsOfLife;
 use crate::tunnel_keys::TunnelKeys;
 use crate::workers::{Workers, WorkersPlan};
 
@@ -40,10 +42,15 @@ const REQUESTS: usize = 32;
 
 impl Node {
     pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
+        crate::capabilities::require()?;
         let clock = Clock::start();
         let keys = ClusterKeys::load(&config.keys, config.node)?;
         let mut nics = nic::find(&config)?;
         let socket = OperatorSocket::bind(&config.control_socket)?;
+        let scraped = match config.metrics {
+            Some(address) => Some(metrics::bind(address).await?),
+            None => None,
+        };
         let (replicator, events) = start_replication(&config, &keys, clock)?;
         let links = nics.iter().map(|nic| PortLink { port: nic.port, ifindex: nic.ifindex }).collect();
         let mut mirror = RouteMirror::start(links)?;
@@ -91,14 +98,19 @@ impl Node {
             steering.register_socket(socket.port, socket.queue, socket.fd)?;
         }
         let (sender, requests) = mpsc::channel(REQUESTS);
+        if let Some(listener) = scraped {
+            tokio::task::spawn_local(metrics::serve(listener, sender.clone()));
+        }
         tokio::task::spawn_local(socket.serve(sender));
+        let stall = StallGuard::start(workers.counters().to_vec(), config.peer_timeout_ms / 2, clock)?;
         let mut node = Self {
             started: clock.now(),
             membership: Membership::new(membership_config(&config)?),
             tunnel_keys: TunnelKeys::new(config.tunnel_rekey_s * 1000, random_u64()? as u8),
             pulses: workers.counters().iter().map(|_| Pulse::new(clock.now().0)).collect(),
             etcd: start_etcd(&config)?,
-            stall: StallGuard::start(workers.counters().to_vec(), config.peer_timeout_ms / 2, clock)?,
+            signs_of_life: SignsOfLife::start(stall.shared())?,
+            stall,
             frames: u64::from(frames),
             huge_pages,
             warnings,

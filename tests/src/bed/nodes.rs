@@ -87,8 +87,13 @@ impl Bed {
 
     /// Starts a node and does not wait.
     pub fn launch_node(&mut self, number: u8, extra: &[&str]) -> Result<()> {
+        self.launch_node_under(number, extra, &[])
+    }
+
+    /// [`Bed::launch_node`] by way of a program, for example `["env", "NAME=value"]`, which must become samepath (exec).
+    pub fn launch_node_under(&mut self, number: u8, extra: &[&str], under: &[&str]) -> Result<()> {
         self.make_keys()?;
-        let service = self.spawn_samepath(number, extra)?;
+        let service = self.spawn_samepath_under(number, extra, under)?;
         let node = Node::new(service, &self.socket(number))?;
         self.nodes[usize::from(number) - 1] = Some(node);
         Ok(())
@@ -136,8 +141,15 @@ impl Bed {
 
     /// Starts `samepath run` in a node's namespace without taking charge, for tests that expect it to fail.
     pub fn spawn_samepath(&self, number: u8, extra: &[&str]) -> Result<Service> {
-        let mut command = self.node_namespace(number).command(artifacts::samepath()?);
-        command.arg("run").args(self.flags(number, extra));
+        self.spawn_samepath_under(number, extra, &[])
+    }
+
+    /// [`Bed::spawn_samepath`] by way of a program, as in [`Bed::launch_node_under`].
+    pub fn spawn_samepath_under(&self, number: u8, extra: &[&str], under: &[&str]) -> Result<Service> {
+        let mut words: Vec<OsString> = under.iter().map(OsString::from).collect();
+        words.push(artifacts::samepath()?.into());
+        let mut command = self.node_namespace(number).command(&words[0]);
+        command.args(&words[1..]).arg("run").args(self.flags(number, extra));
         // The tests' own variables (SAMEPATH_BIN, …) are none of the daemon's.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SAMEPATH_") {

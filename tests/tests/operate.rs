@@ -1,0 +1,189 @@
+//! What a node says to those who watch it: Prometheus and systemd.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use samepath::metrics;
+use samepath::metrics::names::{Kind, METRICS};
+use samepath_tests::bed::plan::{self, Family};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::stopped::Stopped;
+use samepath_tests::{program, wait};
+use serde_json::Value;
+
+/// How long something may take to become true.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Where the node serves its metrics.
+const SCRAPED: &str = "127.0.0.1:9684";
+
+/// Samples by name with labels, as Prometheus would store them.
+fn scrape(bed: &Bed) -> Result<BTreeMap<String, u64>> {
+    let mut curl = bed.node_namespace(1).command("curl");
+    let page = program::run(curl.args(["-sS", "--fail", &format!("http://{SCRAPED}/metrics")]))?;
+    ensure!(page.ends_with("# EOF\n"), "the page is cut: {page}");
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').context("no value")?;
+            Ok((name.to_owned(), value.parse().with_context(|| line.to_owned())?))
+        })
+        .collect()
+}
+
+/// The samples that `stats` asks for: name with label, and value.
+fn expected(stats: &Value) -> Vec<(String, Kind, u64)> {
+    let mut all = Vec::new();
+    for metric in METRICS {
+        let total = if metric.kind == Kind::Counter { "_total" } else { "" };
+        for (label, value) in metrics::values(stats, metric) {
+            let label = label.map(|label| format!("{}=\"{label}\"", metric.label.key())).unwrap_or_default();
+            let value = value.as_u64().unwrap_or_default();
+            let labels = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+            all.push((format!("{}{total}{labels}", metric.name), metric.kind, value));
+        }
+    }
+    all
+}
+
+#[test]
+fn what_prometheus_scrapes_is_what_stats_says() -> Result<()> {
+    let mut bed = Bed::new("metrics", Shape::default())?;
+    bed.start_node(1, &["--metrics", SCRAPED, "--join-grace-ms", "0"])?;
+    bed.forward_via(1)?;
+    bed.return_via(1)?;
+    let mut ping = bed.client().command("ping");
+    ping.args(["-c", "20", "-i", "0.02", "-W", "2", "-I"]).arg(plan::client(Family::V4, 1).to_string());
+    program::run(ping.arg(plan::server(Family::V4, 2).to_string()))?;
+
+    let before: Value = bed.cli(1)?.json(&["stats"])?;
+    let scraped = scrape(&bed)?;
+    let after: Value = bed.cli(1)?.json(&["stats"])?;
+    let (before, after) = (expected(&before), expected(&after));
+    ensure!(before.len() > 80 && before.len() == after.len(), "{} and {} samples", before.len(), after.len());
+    for ((name, kind, low), (_, _, high)) in before.iter().zip(&after) {
+        let value = *scraped.get(name).with_context(|| format!("{name} is not served"))?;
+        let between = *low <= value && value <= *high;
+        ensure!(between || *kind == Kind::Gauge && low != high, "{name}: {low} <= {value} <= {high}");
+    }
+    ensure!(scraped["samepath_rx_packets_total"] >= 40, "{}", scraped["samepath_rx_packets_total"]);
+    ensure!(scraped["samepath_ready"] == 1 && scraped["samepath_member_live{node=\"2\"}"] == 0);
+    ensure!(scraped["samepath_interface_up{interface=\"inside\"}"] == 1);
+
+    let mut curl = bed.node_namespace(1).command("curl");
+    let elsewhere = program::run(curl.args(["-sS", &format!("http://{SCRAPED}/")]))?;
+    ensure!(elsewhere.contains("/metrics"), "{elsewhere}");
+    bed.finish_nodes()?;
+    bed.remove()
+}
+
+/// Reads what came since the last look; true if `wanted` was in it.
+fn told(manager: &UnixDatagram, wanted: &str) -> Result<bool> {
+    let mut bytes = [0; 512];
+    let mut found = false;
+    while let Ok(length) = manager.recv(&mut bytes) {
+        let text = std::str::from_utf8(&bytes[..length])?;
+        found |= text.lines().any(|line| line == wanted);
+    }
+    Ok(found)
+}
+
+fn wait_told(manager: &UnixDatagram, wanted: &str) -> Result<()> {
+    wait::until_true(&format!("systemd is told {wanted}"), SOON, || told(manager, wanted))
+}
+
+#[test]
+fn systemd_is_told_and_its_watchdog_starves_when_a_worker_stands_still() -> Result<()> {
+    let mut bed = Bed::new("notify", Shape { queues: 2, workers: 2, ..Shape::default() })?;
+    let path = bed.runtime().join("notify.sock");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_nonblocking(true)?;
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    // systemd puts the number of the process there, which this shell becomes.
+    let exec = ["env", &socket, "WATCHDOG_USEC=600000", "sh", "-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"];
+    bed.launch_node_under(1, &["--join-grace-ms", "0"], &exec)?;
+    wait_told(&manager, "READY=1")?;
+    bed.wait_ready(1)?;
+    wait_told(&manager, "WATCHDOG=1")?;
+
+    let stopped = Stopped::thread(bed.process(1)?, "sp-worker-1")?;
+    let starves = Duration::from_millis(1_500);
+    let mut last = Instant::now();
+    wait::until_true("signs of life end", SOON, || {
+        if told(&manager, "WATCHDOG=1")? {
+            last = Instant::now();
+        }
+        Ok(last.elapsed() > starves)
+    })?;
+    drop(stopped);
+    wait_told(&manager, "WATCHDOG=1")?;
+
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(bed.process(1)? as i32), Signal::SIGHUP)?;
+    let mut seen = String::new();
+    wait::until_true("a reload begins and ends", SOON, || {
+        let mut bytes = [0; 512];
+        while let Ok(length) = manager.recv(&mut bytes) {
+            seen.push_str(std::str::from_utf8(&bytes[..length])?);
+            seen.push('\n');
+        }
+        let begun = seen.find("RELOADING=1");
+        Ok(begun.is_some_and(|at| seen[at..].contains("MONOTONIC_USEC=") && seen[at..].contains("READY=1")))
+    })?;
+    bed.stop_node(1)?;
+    wait_told(&manager, "STOPPING=1")?;
+    bed.remove()
+}
+
+/// What a node needs of root, and nothing else.
+const CAPABILITIES: &str = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock,+sys_nice";
+
+/// An account without rights (`nobody` on Debian).
+const NOBODY: u32 = 65534;
+
+/// Gives a folder and what is in it to [`NOBODY`].
+fn give_away(folder: &std::path::Path) -> Result<()> {
+    program::run(std::process::Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(folder)).map(drop)
+}
+
+#[test]
+fn a_node_runs_as_an_ordinary_user_with_six_capabilities() -> Result<()> {
+    let mut bed = Bed::new("ordinary", Shape::default())?;
+    bed.make_keys()?;
+    give_away(bed.keys())?;
+    // Folders above the keys and above the program may be closed to others: both are put where they are not.
+    let open = tempfile::Builder::new().prefix("samepath-ordinary").tempdir()?;
+    let place = open.path().display().to_string();
+    program::run(std::process::Command::new("cp").arg("-r").arg(bed.keys()).arg(open.path().join("keys")))?;
+    give_away(open.path())?;
+    let keys = format!("{place}/keys");
+    let socket = format!("{place}/n1.sock");
+
+    let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
+    let sets = ["--inh-caps", "--ambient-caps", "--bounding-set"].map(|set| format!("{set}={CAPABILITIES}"));
+    let mut under = vec!["setpriv", &user, &group, "--clear-groups", "--no-new-privs"];
+    under.extend(sets.iter().map(String::as_str));
+    let options =
+        ["--join-grace-ms", "0", "--on-crash", "open", "--keys", &keys, "--control-socket", &socket];
+    let mut service = bed.spawn_samepath_under(1, &options, &under)?;
+
+    let cli = samepath_tests::cli::Cli::new(std::path::Path::new(&socket))?;
+    let ready = wait::until_true("the node is ready", SOON, || {
+        ensure!(service.ended()?.is_none(), "it ended");
+        Ok(cli.json::<Value>(&["status"])?["ready"] == true)
+    });
+    ready.with_context(|| service.log_tail())?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid()))?;
+    ensure!(status.contains(&format!("Uid:\t{NOBODY}\t{NOBODY}")), "{status}");
+
+    bed.forward_via(1)?;
+    bed.return_via(1)?;
+    let mut ping = bed.client().command("ping");
+    ping.args(["-c", "10", "-i", "0.02", "-W", "2", "-I"]).arg(plan::client(Family::V4, 1).to_string());
+    program::run(ping.arg(plan::server(Family::V4, 2).to_string()))?;
+    ensure!(cli.json::<Value>(&["stats"])?["verdicts"]["forward"].as_u64() >= Some(20));
+    service.stop(SOON)?;
+    bed.remove()
+}
