@@ -477,4 +477,40 @@ pub const METRICS: &[Metric] = &[
         "members.quorate",
         "1 if there are as many members as --quorum asks for",
     ),
+    counter(
+        "samepath_answers",
+        Label::Fixed("kind", "time_exceeded"),
+        "answers.time_exceeded",
+        "Packets answered by an ICMP error",
+    ),
+    counter(
+        "samepath_answers",
+        Label::Fixed("kind", "unreachable"),
+        "answers.unreachable",
+        "Packets answered by an ICMP error",
+    ),
+    counter(
+        "samepath_answers",
+        Label::Fixed("kind", "too_big"),
+        "answers.too_big",
+        "Packets answered by an ICMP error",
+    ),
+    counter(
+        "samepath_answers_suppressed",
+        Label::None,
+        "answers.suppressed",
+        "ICMP errors that --icmp-rate kept back",
+    ),
+    counter(
+        "samepath_fragments_made",
+        Label::None,
+        "fragments_made",
+        "Fragments made of packets that were cut, beyond one each",
+    ),
+    counter(
+        "samepath_mss_clamped",
+        Label::None,
+        "mss_clamped",
+        "SYNs whose maximum segment size was lowered",
+    ),
 ];
