@@ -150,7 +150,7 @@ fn give_away(folder: &std::path::Path) -> Result<()> {
 
 #[test]
 fn a_node_runs_as_an_ordinary_user_with_six_capabilities() -> Result<()> {
-    let mut bed = Bed::new("ordinary", Shape::default())?;
+    let bed = Bed::new("ordinary", Shape::default())?;
     bed.make_keys()?;
     give_away(bed.keys())?;
     // Folders above the keys and above the program may be closed to others: both are put where they are not.
