@@ -29,7 +29,8 @@ fn scrape(bed: &Bed) -> Result<BTreeMap<String, u64>> {
     samples
         .map(|line| {
             let (name, value) = line.rsplit_once(' ').context("no value")?;
-            Ok((name.to_owned(), value.parse().with_context(|| line.to_owned())?))
+            // No labels may be written as empty braces.
+            Ok((name.trim_end_matches("{}").to_owned(), value.parse().with_context(|| line.to_owned())?))
         })
         .collect()
 }
