@@ -25,6 +25,7 @@ util-linux:nsenter
 tshark:tshark
 wireshark-common:dumpcap
 nginx-light:nginx
+haproxy:haproxy
 curl:curl
 valgrind:valgrind
 etcd-server:etcd

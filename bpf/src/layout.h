@@ -72,6 +72,7 @@ _Static_assert(sizeof(struct sp_port) == 12, "mirrored in layout.rs");
 
 #define SP_ROLE_DATA 0
 #define SP_ROLE_CLUSTER_LINK 1
+#define SP_ROLE_SERVICE 2 /* steered as data */
 
 /* Key of the map `pass_list`. */
 struct sp_pass {

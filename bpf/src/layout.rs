@@ -80,6 +80,7 @@ pub(crate) fn port_value(port: &PortConfig) -> types::sp_port {
     let role = match port.role {
         PortRole::Data => 0,
         PortRole::ClusterLink => 1,
+        PortRole::Service => 2,
     };
     types::sp_port { ifindex: port.ifindex, index: port.index, role, mac: port.mac }
 }

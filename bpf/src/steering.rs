@@ -39,6 +39,8 @@ pub enum PortRole {
     Data,
     /// Nodes tunnel to each other here; nothing else is steered.
     ClusterLink,
+    /// A service of this node is behind it; steered as on a data interface.
+    Service,
 }
 
 /// One interface of the node.

@@ -272,6 +272,7 @@ fn record(source: End, destination: End, protocol: u8, vlans: (u16, u16)) -> Rec
         age_s: 1,
         timeout_s: 1000,
         admitted: 0,
+        service: 0,
         policy: 0,
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use samepath_dataplane::cluster::director::DirectorHash;
 use samepath_dataplane::floods::{Floods, Rate};
 use samepath_dataplane::flow::NodeId;
+use samepath_dataplane::service::{ServiceDown, ServiceMode};
 use samepath_dataplane::session::timeouts::Timeouts;
 use samepath_dataplane::settings::TcpPickup;
 
@@ -46,6 +47,19 @@ pub struct DataInterface {
     pub zone: String,
     /// Name of the interface in the kernel.
     pub interface: String,
+}
+
+/// A service port: the node's end of a link to a proxy or an inspector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServicePort {
+    /// Its name, which is also that of its zone.
+    pub name: String,
+    /// What the service does with packets.
+    pub mode: ServiceMode,
+    /// Name of the node's end in the kernel.
+    pub interface: String,
+    /// Address of the other end: its link address gets the packets of both IP versions.
+    pub via: IpAddr,
 }
 
 /// A configured peer.
@@ -106,6 +120,10 @@ pub struct Config {
     pub cluster: u32,
     /// Data interfaces in the order given.
     pub data: Vec<DataInterface>,
+    /// Services by name: the first one has number 1.
+    pub services: Vec<ServicePort>,
+    /// What becomes of flows while their service is down.
+    pub service_down: ServiceDown,
     /// The interface peers are reached by.
     pub cluster_link: String,
     /// This node's address on the cluster link.
@@ -183,6 +201,25 @@ pub struct Config {
 }
 
 impl Config {
+    /// Names of the zones, in order of their numbers from 1 on: those of data interfaces, and the services.
+    pub fn zones(&self) -> Vec<String> {
+        let data = self.data.iter().map(|data| &data.zone);
+        let mut zones: Vec<String> = data.chain(self.services.iter().map(|one| &one.name)).cloned().collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones
+    }
+
+    /// Names of the services, in order of their numbers from 1 on.
+    pub fn service_names(&self) -> Vec<String> {
+        self.services.iter().map(|service| service.name.clone()).collect()
+    }
+
+    /// Interfaces samepath serves: data interfaces, services, the cluster link.
+    pub fn ports(&self) -> usize {
+        self.data.len() + self.services.len() + 1
+    }
+
     /// Where a peer's control channel listens.
     pub fn control_endpoint(&self, peer: &PeerAddress) -> std::net::SocketAddr {
         (peer.address, peer.port.unwrap_or(self.control_port)).into()

@@ -18,6 +18,7 @@ mod members;
 mod membership;
 mod policy;
 mod rings;
+mod services;
 mod start;
 mod tunnel_keys;
 mod walks;
@@ -32,6 +33,7 @@ use samepath_dataplane::cluster::director::DirectorKey;
 use samepath_dataplane::cluster::view::View;
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::route::Routes;
+use samepath_dataplane::service::Services;
 use samepath_dataplane::settings::Settings;
 use samepath_dataplane::xsk::{FrameDepot, Registration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -93,6 +95,7 @@ struct Node {
     pulses: Vec<Pulse>,
     view: Arc<View>,
     settings: Arc<Settings>,
+    services: Arc<Services>,
     policy: InForceHere,
     keys: KeysInUse,
     walks: Walks,

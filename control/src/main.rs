@@ -136,9 +136,10 @@ fn made_keys(command: &KeysCommand) -> Result<String, KeyError> {
     }
 }
 
-fn check_policy(file: &Path, zones: Option<&[String]>) -> u8 {
-    let zones: Option<Vec<&str>> = zones.map(|zones| zones.iter().map(String::as_str).collect());
-    match PolicyFile::read(file, zones.as_deref()) {
+fn check_policy(file: &Path, names: [Option<&[String]>; 2]) -> u8 {
+    let [zones, services] =
+        names.map(|names| names.map(|names| names.iter().map(String::as_str).collect::<Vec<&str>>()));
+    match PolicyFile::read(file, zones.as_deref(), services.as_deref()) {
         Ok(policy) => {
             complain(&format_args!(
                 "{} can be used: {} rules, default {}",
@@ -156,8 +157,8 @@ fn check_policy(file: &Path, zones: Option<&[String]>) -> u8 {
 }
 
 fn ask(command: &ClientCommand) -> u8 {
-    if let Some((file, zones)) = command.policy_to_check() {
-        return check_policy(file, zones);
+    if let Some((file, names)) = command.policy_to_check() {
+        return check_policy(file, names);
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (socket, json) = (command.control_socket(), command.json());

@@ -7,17 +7,17 @@ use samepath_bpf::PortRole;
 use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
 use samepath_dataplane::xsk::{self, Rss, RssSetting, receive_queues};
 
-use crate::config::{Config, RssChoice};
+use crate::config::{Config, RssChoice, ServicePort};
 use crate::routes::LinkState;
 
 /// One interface samepath serves.
 #[derive(Clone, Debug)]
 pub struct Nic {
-    /// Index within samepath: data interfaces in the order given, then the cluster link.
+    /// Index within samepath: data interfaces in the order given, services, then the cluster link.
     pub port: u8,
     /// Name in the kernel.
     pub name: String,
-    /// Zone, empty for the cluster link.
+    /// Zone, of a service its name; empty for the cluster link.
     pub zone: String,
     /// Zone number carried in the tunnel option: position of the zone's name among all, from 1.
     pub zone_number: u8,
@@ -43,17 +43,22 @@ pub struct Nic {
 
 /// Finds the configured interfaces. Link addresses and MTUs are filled in by [`fill_links`].
 pub fn find(config: &Config) -> anyhow::Result<Vec<Nic>> {
-    let mut zones: Vec<&str> = config.data.iter().map(|data| data.zone.as_str()).collect();
-    zones.sort_unstable();
-    zones.dedup();
-    let number = |zone: &str| zones.iter().position(|&one| one == zone).map_or(0, |at| at as u8 + 1);
+    let zones = config.zones();
+    let number = |zone: &str| zones.iter().position(|one| one == zone).map_or(0, |at| at as u8 + 1);
     let mut nics = Vec::new();
     for data in &config.data {
         nics.push(find_one(nics.len(), &data.interface, &data.zone, number(&data.zone), PortRole::Data)?);
     }
+    for service in &config.services {
+        let ServicePort { interface, name, .. } = service;
+        nics.push(find_one(nics.len(), interface, name, number(name), PortRole::Service)?);
+    }
     nics.push(find_one(nics.len(), &config.cluster_link, "", 0, PortRole::ClusterLink)?);
     if nics.len() > MAX_PORTS {
-        bail!("{} interfaces are given, samepath serves at most {MAX_PORTS}: remove some --data", nics.len());
+        bail!(
+            "{} interfaces are given, samepath serves at most {MAX_PORTS}: remove some --data or --service",
+            nics.len()
+        );
     }
     Ok(nics)
 }

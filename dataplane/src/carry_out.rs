@@ -41,6 +41,7 @@ impl<I: Io> Worker<I> {
     pub(crate) fn carry_out(&mut self, verdict: Verdict, job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
         match verdict {
             Verdict::Forward => self.forward(job, slot, now),
+            Verdict::Service(number) => self.to_service(job, number, slot, now),
             Verdict::Tunnel { kind, to, owner, generation } => {
                 self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation }, now);
@@ -50,7 +51,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn forward(&mut self, mut job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
+    pub(crate) fn forward(&mut self, mut job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
         let layout = Layout { inner_off: 0, ..job.packet.layout };
         if job.packet.layout.inner_off > 0 {
             self.io.shrink_front(&mut job.frame, usize::from(job.packet.layout.inner_off));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::flow::NodeId;
 use crate::limits::MAX_NODES;
+use crate::service::MAX_SERVICES;
 use crate::verdict::DropReason;
 
 /// One counter with a single writer: a load and a store, no locked instruction.
@@ -33,6 +34,8 @@ macro_rules! counters {
         #[derive(Debug)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $field: Counter,)+
+            /// Packets to and from services, by number of the service as index.
+            pub services: Vec<ServiceCounters>,
             /// Packets dropped, by [`DropReason`] as index.
             pub drops: Vec<Counter>,
             /// The last Hello of each peer this worker heard.
@@ -47,6 +50,7 @@ macro_rules! counters {
             fn default() -> Self {
                 Self {
                     $($field: Counter::default(),)+
+                    services: (0..=MAX_SERVICES).map(|_| Default::default()).collect(),
                     drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
                     heard: (0..MAX_NODES).map(|_| Default::default()).collect(),
                     silent: AtomicBool::new(false),
@@ -79,6 +83,8 @@ counters! {
     tx_bytes,
     /// Verdict Forward.
     forward,
+    /// Verdict Service.
+    service,
     /// Packets answered by RST or ICMP in their place (verdict Reject).
     rejected,
     /// Packets answered by ICMP Time Exceeded; also in `rejected`.
@@ -227,6 +233,15 @@ pub struct Told {
     pub epoch: u32,
     /// Number of the key it was said under.
     pub key: u8,
+}
+
+/// Packets of one service.
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    /// Sent to it.
+    pub to: Counter,
+    /// Received from it.
+    pub from: Counter,
 }
 
 /// The last Hello of one peer.

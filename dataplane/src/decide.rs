@@ -19,6 +19,7 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::flow::{Generation, NodeId};
 use crate::limits::{CLAIM_CHECK_MS, HOP_BUDGET};
+use crate::service::Services;
 use crate::session::tcp::TcpTracking;
 use crate::session::tcp::window::Fit;
 use crate::session::track::{self, Begun, Follow};
@@ -48,6 +49,10 @@ pub struct Surroundings<'a> {
     pub settings: &'a Settings,
     /// The policy lets the packet begin a flow; else it may only belong to one that is known, here or elsewhere.
     pub allowed: bool,
+    /// This node's services.
+    pub services: &'a Services,
+    /// Number of the service of this node that the packet comes from, 0 for none.
+    pub from_service: u8,
     /// The present.
     pub now: NowMs,
 }
@@ -94,6 +99,14 @@ pub fn decide(
     }
 }
 
+/// What a service makes of a verdict: a packet of its flow that goes on, goes through it, unless it comes from there.
+pub fn through_service(verdict: Verdict, service: u8, from_service: u8) -> Verdict {
+    match verdict {
+        Verdict::Forward if service != 0 && service != from_service => Verdict::Service(service),
+        other => other,
+    }
+}
+
 struct Case<'a> {
     packet: &'a Packet,
     arrival: &'a Arrival,
@@ -133,8 +146,15 @@ impl Case<'_> {
             {
                 self.own(Session { generation: option.generation, ..*session }, false)
             }
+            // Its inspector gives it back: it was followed when it came.
+            _ if self.is_inspected(session) => Decision::only(Verdict::Forward),
             _ => self.process(session),
         }
+    }
+
+    fn is_inspected(&self, session: &Session) -> bool {
+        let Surroundings { services, from_service, .. } = self.around;
+        *from_service == session.admission.service && services.is_inspector(*from_service)
     }
 
     /// Runs the packet through the session's protocol; the session is owned here.
@@ -461,10 +481,14 @@ impl Case<'_> {
     }
 
     /// An ingress that takes no flows (it drains, or is not ready) is granted none: the Director, which
-    /// does, owns the flow itself.
+    /// does, owns the flow itself. What a service of the ingress begins is only there understood.
     fn spares(&self, ingress: NodeId) -> bool {
         let view = self.around.view;
-        view.weight_of(ingress) == 0 && view.my_weight() > 0
+        let begun_by_service = match self.arrival {
+            Arrival::Tunnel(option) => self.around.services.of_zone(option.zone) != 0,
+            Arrival::Data => false,
+        };
+        !begun_by_service && view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
     /// The policy lets this packet begin a flow; of one that was tunnelled its ingress has said so.

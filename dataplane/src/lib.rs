@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod policy;
 pub mod route;
+pub mod service;
 pub mod session;
 pub mod settings;
 pub mod tuning;

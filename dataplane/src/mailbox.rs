@@ -10,6 +10,7 @@ use crate::keyring::OpenKey;
 use crate::limits;
 use crate::policy::{InForce, Judgement, Question};
 use crate::route::Routes;
+use crate::service::Services;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::wire::record::Record;
@@ -57,6 +58,8 @@ pub enum ToWorker {
         /// Generation of the claim.
         generation: Generation,
     },
+    /// The node's services as they are now.
+    Services(Arc<Services>),
     /// The Owner does not know the flow: forget the claim.
     ClaimDenied {
         /// Who says so; only the Owner the claim names is believed.
@@ -168,6 +171,7 @@ pub enum Retired {
     Routes(Arc<Routes>),
     Settings(Arc<Settings>),
     Policy(Arc<InForce>),
+    Services(Arc<Services>),
     Key(Box<OpenKey>),
 }
 

@@ -9,6 +9,8 @@ use crate::wire::tunnel::TunnelKind;
 pub enum Verdict {
     /// Route it: rewrite the Ethernet header, decrement TTL, send.
     Forward,
+    /// To the service with this number: rewrite the Ethernet header, send. TTL stays.
+    Service(u8),
     /// Carry it to another node.
     Tunnel {
         /// Query, FirstPacket or Redirect.
@@ -102,6 +104,10 @@ reasons! {
     TooBig = "too_big", Traffic;
     /// A later fragment whose first fragment was not seen here.
     FragmentWithoutFirst = "fragment_without_first", Traffic;
+    /// The flow's service is down: its interface has no carrier, its neighbour is not known, or this node has no such service.
+    ServiceDown = "service_down", Traffic;
+    /// A proxy on another node had the flow, and its sender was not told of the end: too many resets were due, or it may have none.
+    ServiceMoved = "service_moved", Traffic;
     /// An ICMP error that quotes no known flow.
     IcmpErrorUnrelated = "icmp_error_unrelated", Traffic;
     /// An ICMP error that quotes a TCP segment which was not sent, or was acknowledged long ago.

@@ -22,6 +22,7 @@ mod oversize;
 mod ownership;
 mod reject;
 mod replica;
+mod service;
 mod shard;
 mod walks;
 
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
-use crate::decide::{Arrival, Decision, Surroundings, decide};
+use crate::decide::{Arrival, Decision, Surroundings, decide, through_service};
 use crate::floods::Rate;
 use crate::flow::{Direction, FlowKey};
 use crate::keyring::Keyring;
@@ -38,8 +39,9 @@ use crate::limits::{LOGS_PER_S, MAX_NODES, MAX_PORTS, REJECTS_PER_S, TIMERS_PER_
 use crate::mailbox::Mailbox;
 use crate::policy::InForce;
 use crate::route::Routes;
+use crate::service::Services;
 use crate::session::table::Slot;
-use crate::session::track;
+use crate::session::{Change, Session, track};
 use crate::settings::Settings;
 use crate::tuning::Tuning;
 use crate::verdict::{DropReason, Verdict};
@@ -119,6 +121,7 @@ pub struct Worker<I: Io> {
     pub(crate) ports: Ports,
     pub(crate) hasher: FlowHasher,
     pub(crate) snapshots: Snapshots,
+    pub(crate) services: Arc<Services>,
     /// Number of the routes and the policy that remembered next hops hold under.
     pub(crate) paths: u32,
     /// Answers to rejected packets, and events for the log, that may be sent now.
@@ -192,6 +195,7 @@ impl<I: Io> Worker<I> {
             ports: parts.ports,
             hasher: parts.hasher,
             snapshots: parts.snapshots,
+            services: Arc::default(),
             paths: 1,
             rejects: Allowance::new(Rate::even(REJECTS_PER_S)),
             errors: parts.tuning.icmp.map(|rate| Allowance::new(rate.share(parts.handoff.workers()))),
@@ -351,10 +355,14 @@ impl<I: Io> Worker<I> {
         let Snapshots { view, policy, settings, .. } = &self.snapshots;
         let former = self.former.as_ref().map_or(&[][..], |former| former.at(now));
         let settings = if gate.is_plain() { settings } else { policy.settings(gate.terms, gate.local) };
-        let around = Surroundings { view, former, settings, allowed: gate.allowed, now };
+        let (services, from_service) = (&*self.services, self.from_service(&job));
+        let around =
+            Surroundings { view, former, settings, allowed: gate.allowed, services, from_service, now };
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);
         self.count_decision(&job.arrival, &decision);
         let Decision { verdict, change, .. } = self.admit_owner(decision, &gate, &job, slot, now);
+        let verdict = through_service(verdict, service_after(&change, session.as_ref()), from_service);
+        self.count_from_service(&job, from_service);
         match self.apply(change, slot, job.packet.length, now) {
             Ok(slot) => self.carry_out(verdict, job, slot, now),
             Err(reason) => self.carry_out(Verdict::Drop(reason), job, None, now),
@@ -388,6 +396,16 @@ impl<I: Io> Worker<I> {
     pub(crate) fn drop_frame(&mut self, frame: I::Frame, reason: DropReason) {
         self.counters.dropped(reason);
         self.io.recycle(frame);
+    }
+}
+
+/// The service of a session as it is after a change, 0 for none.
+fn service_after(change: &Change, known: Option<&Session>) -> u8 {
+    match change {
+        Change::Put { session, .. } => session.admission.service,
+        Change::None | Change::Update { .. } | Change::Remove => {
+            known.map_or(0, |session| session.admission.service)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use samepath::args::Cli;
 use samepath::config::options::{self, Kind, Opt};
 use samepath::config::{self, Flags};
 use samepath::metrics::names::{Kind as MetricKind, Label, METRICS, Metric};
-use samepath::operator::api::{Replication, Stats};
+use samepath::operator::api::{Replication, ServiceCount, Stats};
 use samepath::operator::client;
 use samepath_bpf::OUTCOMES;
 use samepath_dataplane::counters::Counters;
@@ -110,6 +110,7 @@ fn names(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => match path {
             "drops" | "tunnel.rejected" => found.push(below("REASON")),
+            "services" => fields.values().for_each(|one| names(one, "services.NAME", found)),
             "xdp" => found.push(below("OUTCOME")),
             "replication" => fields.values().for_each(|peer| names(peer, "replication.PEER", found)),
             _ => fields.iter().for_each(|(key, field)| names(field, &below(key), found)),
@@ -123,6 +124,7 @@ fn names(value: &Value, path: &str, found: &mut Vec<String>) {
 fn every_counter_of_stats() {
     let mut stats = Stats::default();
     stats.add_worker(0, 0, &Counters::default());
+    stats.services.insert("web".into(), ServiceCount::default());
     stats.replication.insert("2".into(), Replication::default());
     let mut code = Vec::new();
     names(&serde_json::to_value(&stats).unwrap(), "", &mut code);

@@ -101,6 +101,9 @@ pub enum PolicyCommand {
         /// Zones the rules may name, separated by commas [default: any]
         #[arg(long, value_name = "ZONES", value_delimiter = ',')]
         zones: Option<Vec<String>>,
+        /// Services the rules may name, separated by commas [default: any]
+        #[arg(long, value_name = "SERVICES", value_delimiter = ',')]
+        services: Option<Vec<String>>,
     },
     /// The rules in force and what each was the answer for
     Show(Target),
@@ -222,10 +225,12 @@ impl ClientCommand {
         Some(DrainOrder { timeout: Duration::from_secs(timeout), leave })
     }
 
-    /// The file to be checked and the zones it may name, if no daemon is to be asked.
-    pub fn policy_to_check(&self) -> Option<(&Path, Option<&[String]>)> {
+    /// The file to be checked, and the zones and the services it may name, if no daemon is to be asked.
+    pub fn policy_to_check(&self) -> Option<(&Path, [Option<&[String]>; 2])> {
         match self {
-            Self::Policy { command: PolicyCommand::Check { file, zones } } => Some((file, zones.as_deref())),
+            Self::Policy { command: PolicyCommand::Check { file, zones, services } } => {
+                Some((file, [zones.as_deref(), services.as_deref()]))
+            }
             _ => None,
         }
     }

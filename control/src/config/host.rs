@@ -53,8 +53,10 @@ pub fn verify_host(config: &Config) -> Result<Vec<String>, ConfigError> {
 
 fn verify_policy(config: &Config) -> Result<(), ConfigError> {
     let Some(path) = &config.policy else { return Ok(()) };
-    let zones: Vec<&str> = config.data.iter().map(|data| data.zone.as_str()).collect();
-    let read = PolicyFile::read(path, Some(&zones));
+    let (zones, services) = (config.zones(), config.service_names());
+    let zones: Vec<&str> = zones.iter().map(String::as_str).collect();
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    let read = PolicyFile::read(path, Some(&zones), Some(&services));
     read.map(drop).map_err(|error| ConfigError(format!("--policy: {error}")))
 }
 
@@ -69,7 +71,11 @@ fn verify_interfaces(
         .iter()
         .map(|data| (format!("--data {}={}", data.zone, data.interface), data.interface.as_str()));
     let link = (format!("--cluster-link {}", config.cluster_link), config.cluster_link.as_str());
-    for (written, name) in data.chain([link]) {
+    let services = config
+        .services
+        .iter()
+        .map(|one| (format!("--service {}={}", one.name, one.interface), one.interface.as_str()));
+    for (written, name) in data.chain(services).chain([link]) {
         let Some(interface) = interfaces.get(name) else {
             return Err(ConfigError(format!(
                 "{written}: there is no interface {name} here; the kernel has {}",

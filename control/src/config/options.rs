@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
 use samepath_dataplane::limits::ICMP_RATE;
+use samepath_dataplane::service::ServiceDown;
 use samepath_dataplane::settings::TcpPickup;
 use samepath_dataplane::tuning::{HugePages, Idle};
 
@@ -117,6 +118,27 @@ const INTERFACES: &[Opt] = &[
         |config| config.data.clear(),
         |config, text| values::data(text).map(|data| config.data.push(data)),
     )),
+    many(
+        "service",
+        "NAME=MODE:IFACE@IP",
+        "Proxy or inspector behind IFACE: MODE is proxy or inspect, IP the other end's address; repeatable",
+        |config| config.services.clear(),
+        |config, text| {
+            let service = values::service(text)?;
+            let at = config.services.partition_point(|known| known.name <= service.name);
+            config.services.insert(at, service);
+            Ok(())
+        },
+    ),
+    one(
+        "service-down",
+        "closed|open",
+        "Drop (closed) or forward (open) flows while their service is down [default: closed]",
+        set!(
+            service_down =
+                |text| values::word(text, &[("closed", ServiceDown::Closed), ("open", ServiceDown::Open)])
+        ),
+    ),
     required(one(
         "cluster-link",
         "IFACE",
@@ -463,6 +485,8 @@ pub fn defaults() -> Config {
         node: Default::default(),
         cluster: 0,
         data: Vec::new(),
+        services: Vec::new(),
+        service_down: ServiceDown::Closed,
         cluster_link: String::new(),
         cluster_address: std::net::Ipv4Addr::UNSPECIFIED.into(),
         peers: Vec::new(),

@@ -106,6 +106,24 @@ fn a_stronger_source_replaces_a_list_as_a_whole() {
 }
 
 #[test]
+fn services_are_numbered_by_name_and_are_zones() {
+    let file = file("[service]\nweb = \"proxy:svc0@10.66.0.2\"\nids = \"inspect:svc1@fd00:66::2\"\n");
+    let mut flags = with(&[("service-down", "open")]);
+    flags.config = Some(file.path().into());
+    let config = load(&flags, &BTreeMap::new()).unwrap();
+    let ids = ServicePort {
+        name: "ids".into(),
+        mode: ServiceMode::Inspect,
+        interface: "svc1".into(),
+        via: "fd00:66::2".parse().unwrap(),
+    };
+    assert_eq!((config.services.len(), &config.services[0]), (2, &ids));
+    assert_eq!(config.service_names(), ["ids", "web"]);
+    assert_eq!(config.zones(), ["ids", "inside", "outside", "web"]);
+    assert_eq!(config.service_down, ServiceDown::Open);
+}
+
+#[test]
 fn the_file_alone_is_enough() {
     let file = file(
         "node_id = 3\ncluster_id = 9\nkeys = \"/k\"\ncluster_link = \"eth3\"\n\
@@ -209,6 +227,13 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("data", "in side=eth1", "a zone's name has 1 to 32 letters"),
     ("data", "inside=", "an interface name has 1 to 15 characters"),
     ("data", "inside=interface-too-long", "an interface name has 1 to 15 characters"),
+    ("service", "web=svc0@10.66.0.2", "a service is written NAME=MODE:IFACE@IP"),
+    ("service", "web=bump:svc0@10.66.0.2", "a service is written NAME=MODE:IFACE@IP"),
+    ("service", "web=proxy:svc0", "a service is written NAME=MODE:IFACE@IP"),
+    ("service", "web=proxy:svc0@ten", "this is no IP address"),
+    ("service", "w b=proxy:svc0@10.66.0.2", "a zone's name has 1 to 32 letters"),
+    ("service", "web=proxy:a/b@10.66.0.2", "an interface name has 1 to 15 characters"),
+    ("service-down", "shut", "only these words are known: closed, open"),
     ("cluster-link", "a/b", "an interface name has 1 to 15 characters"),
     ("cluster-address", "node1", "this is no IP address"),
     ("cluster-address", "0.0.0.0", "peers cannot be reached at"),
@@ -294,6 +319,18 @@ fn rules_between_values_get_their_sentences() {
     let long = format!("/run/{}.sock", "x".repeat(110));
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("data", "a=eth1"), ("data", "b=eth1")], "--data names interface eth1 twice (zones a and b)"),
+        (
+            &[("service", "inside=proxy:svc0@10.66.0.2")],
+            "--service inside=svc0: inside is already the name of a zone",
+        ),
+        (
+            &[("service", "web=proxy:eth2@10.66.0.2")],
+            "--service web=eth2: interface eth2 is already a data interface",
+        ),
+        (
+            &[("service", "web=proxy:svc0@10.66.0.2"), ("service", "ids=inspect:svc0@10.66.0.3")],
+            "--service web=svc0: interface svc0 is already a data interface, the cluster link or another",
+        ),
         (&[("cluster-link", "eth1")], "--cluster-link eth1 is also a data interface"),
         (&[("peer", "1=192.0.2.2")], "--peer 1=192.0.2.2 has this node's own number"),
         (

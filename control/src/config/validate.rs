@@ -45,12 +45,38 @@ impl Config {
                 self.cluster_link
             ));
         }
-        if self.data.len() + 1 > MAX_PORTS {
+        self.validate_services()?;
+        if self.ports() > MAX_PORTS {
             return refuse(format!(
-                "--data is given {} times: a node has at most {MAX_PORTS} interfaces with its cluster link; leave {} out",
+                "--data is given {} times and --service {}: a node has at most {MAX_PORTS} interfaces with its cluster link; leave {} out",
                 self.data.len(),
-                self.data.len() + 1 - MAX_PORTS
+                self.services.len(),
+                self.ports() - MAX_PORTS
             ));
+        }
+        Ok(())
+    }
+
+    fn validate_services(&self) -> Result<(), ConfigError> {
+        let mut interfaces: Vec<&str> = self.data.iter().map(|data| data.interface.as_str()).collect();
+        interfaces.push(&self.cluster_link);
+        let mut names: Vec<&str> = self.data.iter().map(|data| data.zone.as_str()).collect();
+        for service in &self.services {
+            let written = format!("--service {}={}", service.name, service.interface);
+            if names.contains(&service.name.as_str()) {
+                return refuse(format!(
+                    "{written}: {} is already the name of a zone or a service: policies tell them apart by their names; give it another",
+                    service.name
+                ));
+            }
+            if interfaces.contains(&service.interface.as_str()) {
+                return refuse(format!(
+                    "{written}: interface {} is already a data interface, the cluster link or another service's: a service needs an interface of its own; use another one",
+                    service.interface
+                ));
+            }
+            names.push(&service.name);
+            interfaces.push(&service.interface);
         }
         Ok(())
     }
@@ -107,11 +133,11 @@ impl Config {
                 self.cores.len()
             ));
         }
-        let rings = 2 * self.ring_size as usize * (self.data.len() + 1) * workers;
+        let rings = 2 * self.ring_size as usize * self.ports() * workers;
         if let Some(frames) = self.frames.filter(|&frames| (frames as usize) < rings / 2) {
             return refuse(format!(
                 "--frames {frames} is too few for {} interfaces with {workers} workers and --ring-size {}: their receive rings alone take {}; give at least {rings}, or leave --frames out",
-                self.data.len() + 1,
+                self.ports(),
                 self.ring_size,
                 rings / 2
             ));

@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use samepath_dataplane::floods::Rate;
 use samepath_dataplane::flow::{NodeId, proto};
+use samepath_dataplane::service::ServiceMode;
 use samepath_dataplane::session::timeouts::MAX_TIMEOUT_S;
 
-use super::{DataInterface, MssClamp, PassRule, PeerAddress, Workers};
+use super::{DataInterface, MssClamp, PassRule, PeerAddress, ServicePort, Workers};
 
 /// The rule a value breaks, and what to write instead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,6 +172,20 @@ pub fn peer(text: &str) -> Result<PeerAddress, Rule> {
             "after ID= comes an IP address, with a port if need be; write 2=192.0.2.2, 2=192.0.2.2:6082 or 2=[2001:db8::2]:6082",
         ),
     }
+}
+
+/// `NAME=MODE:IFACE@IP`.
+pub fn service(text: &str) -> Result<ServicePort, Rule> {
+    let written = || {
+        Rule("a service is written NAME=MODE:IFACE@IP with MODE proxy or inspect; for example web=proxy:svc0@10.66.0.2".into())
+    };
+    let (name, rest) = text.split_once('=').ok_or_else(written)?;
+    let (mode, rest) = rest.split_once(':').ok_or_else(written)?;
+    let (interface, via) = rest.rsplit_once('@').ok_or_else(written)?;
+    let modes = [ServiceMode::Proxy, ServiceMode::Inspect];
+    let mode = modes.into_iter().find(|one| one.name() == mode).ok_or_else(written)?;
+    let DataInterface { zone, interface } = data(&format!("{name}={interface}"))?;
+    Ok(ServicePort { name: zone, mode, interface, via: unicast(via)? })
 }
 
 /// `auto` or a number of workers.

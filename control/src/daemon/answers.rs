@@ -91,6 +91,7 @@ impl Node {
             scheduling: self.scheduling(),
             huge_pages: self.huge_pages,
             interfaces: self.interfaces(),
+            services: self.service_rows(),
             uptime_s: self.now().since(self.started) / 1000,
             warnings: self.warnings(),
         }
@@ -105,6 +106,7 @@ impl Node {
                 role: match nic.role {
                     PortRole::Data => "data".into(),
                     PortRole::ClusterLink => "cluster-link".into(),
+                    PortRole::Service => "service".into(),
                 },
                 ifindex: nic.ifindex,
                 queues: nic.queues,
@@ -154,6 +156,7 @@ impl Node {
         warnings.extend(self.policy.failed().map(|why| format!("the last policy was not taken: {why}")));
         warnings.extend(self.keys.warnings());
         warnings.extend(self.refusals.iter().map(|(_, reason)| reason.clone()));
+        warnings.extend(self.service_warnings());
         for nic in self.nics.iter().filter(|nic| nic.xdp_mode == "generic") {
             warnings.push(format!(
                 "{} runs XDP in generic mode: slow, and packets above the MTU are lost",
@@ -173,6 +176,7 @@ impl Node {
         }
         stats.frames.total = self.frames;
         stats.frames.free += self.depot.len() as u64;
+        stats.services = self.service_counts();
         stats.rings = self.rings();
         match self.steering.counters() {
             Ok(outcomes) => {

@@ -47,6 +47,7 @@ impl Node {
         self.routes = mirrored.routes;
         let routes = self.routes.clone();
         self.workers.tell_all(|| ToWorker::Routes(routes.clone()));
+        self.follow_services(&mirrored.links);
         self.keep_resolved();
         let peers = self.with_heard(peers(&self.config, &self.routes, self.cluster_port()));
         let moved = peers.iter().zip(&self.view.peers).any(|(new, old)| new.ends != old.ends);
@@ -66,6 +67,7 @@ impl Node {
     pub(super) fn keep_resolved(&mut self) {
         let mut wanted = self.routes.gateways();
         wanted.extend(self.config.peers.iter().filter_map(|peer| self.routes.next_hop(peer.address, 0)));
+        wanted.extend(self.service_neighbours());
         self.mirror.keep_resolved(wanted);
     }
 

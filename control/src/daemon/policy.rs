@@ -34,6 +34,7 @@ struct Counted {
 pub(super) struct InForceHere {
     file: Option<PathBuf>,
     zones: Vec<String>,
+    services: Vec<String>,
     compiled: Option<Compiled>,
     /// The last one is in force; workers may still hold those before it.
     counted: Vec<Counted>,
@@ -44,20 +45,13 @@ pub(super) struct InForceHere {
     failed: Option<String>,
 }
 
-/// The names of a node's zones, in order of their numbers from 1 on.
-pub fn zones(config: &Config) -> Vec<String> {
-    let mut zones: Vec<String> = config.data.iter().map(|data| data.zone.clone()).collect();
-    zones.sort_unstable();
-    zones.dedup();
-    zones
-}
-
 impl InForceHere {
     /// Loads the policy the node starts with.
     pub(super) fn start(config: &Config, workers: usize) -> Result<Self, PolicyError> {
         let mut here = Self {
             file: config.policy.clone(),
-            zones: zones(config),
+            zones: config.zones(),
+            services: config.service_names(),
             compiled: None,
             counted: Vec::new(),
             before: BTreeMap::new(),
@@ -79,9 +73,10 @@ impl InForceHere {
             ));
         };
         let zones: Vec<&str> = self.zones.iter().map(String::as_str).collect();
-        let file = PolicyFile::read(path, Some(&zones))?;
+        let services: Vec<&str> = self.services.iter().map(String::as_str).collect();
+        let file = PolicyFile::read(path, Some(&zones), Some(&services))?;
         let number = self.number.checked_add(1).unwrap_or(1);
-        let compiled = Compiled::new(number, file, &zones, &config.timeouts)
+        let compiled = Compiled::new(number, file, (&zones, &services), &config.timeouts)
             .map_err(|error| PolicyError(format!("{}: {error}", path.display())))?;
         (self.number, self.compiled) = (number, Some(compiled));
         Ok(())
@@ -153,7 +148,7 @@ impl InForceHere {
             let Sum { packets, flows } = of(&rule.name);
             PolicyRule {
                 name: rule.name.clone(),
-                action: rule.action.name().into(),
+                action: rule.action_text().into(),
                 line: rule.line,
                 packets,
                 flows,

@@ -10,6 +10,7 @@ use samepath_bpf::{PortConfig, PortRole, Steering, SteeringConfig};
 use samepath_dataplane::clock::Clock;
 use samepath_dataplane::cluster::view::{Member, View};
 use samepath_dataplane::limits::MAX_PORTS;
+use samepath_dataplane::mailbox::ToWorker;
 use samepath_dataplane::settings::Settings;
 use samepath_dataplane::tuning::Tuning;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
@@ -22,7 +23,7 @@ use super::forwarder::Forwarding;
 use super::keys::KeysInUse;
 use super::policy::InForceHere;
 use super::walks::Walks;
-use super::{Node, membership, rings};
+use super::{Node, membership, rings, services};
 use crate::config::{Config, Forwarder, XdpMode, narrow_link, tunnel_overhead};
 use crate::keys::ClusterKeys;
 use crate::membership::etcd::Etcd;
@@ -74,7 +75,8 @@ impl Node {
         let director_key = keys.director_key();
         let view = View::new(1, config.node, vec![me], peers, config.director_hash, &director_key);
         let view = Arc::new(view);
-        let workers = Workers::start(WorkersPlan {
+        let services = Arc::new(services::of(&config, &nics, &first.routes, &first.links));
+        let mut workers = Workers::start(WorkersPlan {
             rings,
             ports: ports(&config, &nics),
             hasher: FlowHasher::new(seed),
@@ -94,6 +96,7 @@ impl Node {
             clock,
             forwards: forwarding.words(&steering),
         })?;
+        workers.tell_all(|| ToWorker::Services(services.clone()));
         for socket in &registrations {
             steering.register_socket(socket.port, socket.queue, socket.fd)?;
         }
@@ -128,6 +131,7 @@ impl Node {
             requests,
             view,
             settings,
+            services,
             policy,
             keys: KeysInUse::new(&keys),
             walks: Walks::default(),

@@ -186,6 +186,8 @@ pub struct Status {
     pub huge_pages: bool,
     /// Interfaces in port order.
     pub interfaces: Vec<Interface>,
+    /// Services by name.
+    pub services: Vec<ServiceRow>,
     /// Seconds since the start.
     pub uptime_s: u64,
     /// What a person should look at.
@@ -210,9 +212,9 @@ pub struct Keys {
 pub struct Interface {
     /// Name in the kernel.
     pub name: String,
-    /// Zone; empty on the cluster link.
+    /// Zone, of a service its name; empty on the cluster link.
     pub zone: String,
-    /// `data` or `cluster-link`.
+    /// `data`, `service` or `cluster-link`.
     pub role: Cow<'static, str>,
     /// Index in the kernel.
     pub ifindex: u32,
@@ -231,6 +233,32 @@ pub struct Interface {
     pub need_wakeup: bool,
     /// `off`, `on`, or `no effect`: asked for, and no packet came by a device that can be polled.
     pub busy_poll: Cow<'static, str>,
+}
+
+/// A service in [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceRow {
+    /// Its name.
+    pub name: String,
+    /// The node's end of its link.
+    pub interface: String,
+    /// Address of the other end.
+    pub via: String,
+    /// `proxy` or `inspect`.
+    pub mode: Cow<'static, str>,
+    /// Its interface has carrier and its neighbour answers.
+    pub up: bool,
+}
+
+/// Packets of a service in [`Stats`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceCount {
+    /// Sent to it.
+    pub to: u64,
+    /// Received from it.
+    pub from: u64,
 }
 
 /// A worker in [`Status`].
@@ -334,7 +362,7 @@ pub struct PolicyReply {
 pub struct PolicyRule {
     /// Its name.
     pub name: String,
-    /// `allow`, `deny` or `reject`.
+    /// `allow`, `deny`, `reject` or `service NAME`.
     pub action: Cow<'static, str>,
     /// Where it stands in the file.
     pub line: usize,
@@ -430,6 +458,8 @@ pub struct Count {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stats {
+    /// Packets to and from each service, by its name.
+    pub services: BTreeMap<String, ServiceCount>,
     /// Packets taken from the rings.
     pub rx: u64,
     /// Packets sent.

@@ -44,6 +44,7 @@ impl Stats {
         let dropped = self.add_drops(c);
         for (verdict, count) in [
             ("forward", c.forward.get()),
+            ("service", c.service.get()),
             ("query", c.query_tx.get()),
             ("first_packet", c.first_packet_tx.get()),
             ("redirect", c.redirect_tx.get()),

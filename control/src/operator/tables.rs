@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, Stats, Status};
+use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, ServiceRow, Stats, Status};
 use super::drain::Stage;
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
@@ -130,11 +130,29 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
         "busy poll",
     ];
     table(out, heading, &rows)?;
+    print_services(status, out)?;
     print_scheduling(status, out)?;
     for warning in &status.warnings {
         writeln!(out, "warning: {warning}")?;
     }
     Ok(())
+}
+
+fn print_services(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    if status.services.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 5]> = status
+        .services
+        .iter()
+        .map(|service| {
+            let state = if service.up { "up" } else { "DOWN" };
+            let ServiceRow { name, mode, interface, via, .. } = service;
+            [name.clone(), mode.to_string(), interface.clone(), via.clone(), state.into()]
+        })
+        .collect();
+    writeln!(out)?;
+    table(out, ["service", "mode", "interface", "via", "state"], &rows)
 }
 
 fn print_scheduling(status: &Status, out: &mut impl Write) -> io::Result<()> {
@@ -296,6 +314,10 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     // Zeros among the many reasons and outcomes would hide the rest.
     rows.extend(group("drop", &stats.drops, false));
     rows.extend(group("xdp", &stats.xdp, false));
+    for (name, count) in &stats.services {
+        rows.push(plain(&format!("service {name} to"), count.to));
+        rows.push(plain(&format!("service {name} from"), count.from));
+    }
     let tunnel = &stats.tunnel;
     rows.extend([
         plain("tunnel query_tx", tunnel.query_tx),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
-use samepath_dataplane::policy::{ANY_ZONE, Match, Policy, Rule};
+use samepath_dataplane::policy::{ANY_ZONE, Action, Match, Policy, Rule};
 use samepath_dataplane::session::timeouts::Timeouts;
 
 use super::file::{PolicyFile, RuleText};
@@ -24,12 +24,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// `number`: its number in this process, not 0. `zones`: the node's, in order of their numbers from 1 on.
+    /// `number`: its number in this process, not 0. `zones` and `services`: the node's, in order of their numbers from 1 on.
     /// `timeouts`: the node's.
     pub fn new(
         number: u16,
         file: PolicyFile,
-        zones: &[&str],
+        (zones, services): (&[&str], &[&str]),
         timeouts: &Timeouts,
     ) -> Result<Self, PolicyError> {
         let digest = digest_of(&file);
@@ -39,7 +39,7 @@ impl Compiled {
             .iter()
             .map(|text| {
                 let own = text.timeouts(timeouts).map(|own| index_of(&mut terms, own));
-                rule(text, zones, own.unwrap_or(0))
+                rule(text, (zones, services), own.unwrap_or(0))
             })
             .collect();
         if terms.len() > TERMS_MAX {
@@ -64,14 +64,19 @@ fn index_of(terms: &mut Vec<Timeouts>, own: Timeouts) -> u8 {
     u8::try_from(known + 1).unwrap_or(u8::MAX)
 }
 
-fn rule(text: &RuleText, zones: &[&str], terms: u8) -> Rule {
+fn rule(text: &RuleText, (zones, services): (&[&str], &[&str]), terms: u8) -> Rule {
+    let number = |name| services.iter().position(|one| *one == name).map_or(0, |at| at as u8 + 1);
+    let action = match text.action {
+        Action::Service(_) => Action::Service(number(text.service.as_str())),
+        other => other,
+    };
     let bit = |zone: &String| zones.iter().position(|one| one == zone).map_or(0, |at| 1_u16 << (at + 1));
     Rule {
         zones: if text.from.is_empty() { ANY_ZONE } else { text.from.iter().map(bit).fold(0, |a, b| a | b) },
         source: text.source.clone(),
         destination: text.destination.clone(),
         matches: matches(text),
-        action: text.action,
+        action,
         terms,
         local: !text.aggregation,
         log: text.log,

@@ -27,6 +27,7 @@ struct RawFile {
 struct RawRule {
     name: Key,
     action: Key,
+    service: Key,
     from: Key,
     source: Key,
     destination: Key,
@@ -45,9 +46,12 @@ struct RawRule {
 pub struct RuleText {
     /// Its name, its own in the file.
     pub name: String,
-    /// What it says.
+    /// What it says; the number of a service is not known yet.
     #[serde(serialize_with = "action_name")]
     pub action: Action,
+    /// Name of the service its flows go through; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service: String,
     /// Zones packets come from; none: all.
     pub from: Vec<String>,
     /// Where they come from; none: anywhere.
@@ -99,7 +103,7 @@ impl PolicyFile {
         let Some(default) = raw.default else {
             return Err("line 1: default is missing: a policy says what holds for flows that no rule matches; write default = \"deny\" above the rules".into());
         };
-        let default = words::action(default.get_ref())
+        let default = words::default(default.get_ref())
             .map_err(|fault| format!("line {}: default: {fault}", line_of(default.span().start)))?;
         let mut rules: Vec<RuleText> = Vec::with_capacity(raw.rule.len());
         for (number, raw) in (1..).zip(raw.rule) {
@@ -132,6 +136,26 @@ impl PolicyFile {
     }
 }
 
+impl PolicyFile {
+    /// Every service that a rule names must be one of the node's.
+    pub fn verify_services(&self, services: &[&str]) -> Result<(), String> {
+        let named = self.rules.iter().filter(|rule| !rule.service.is_empty());
+        for rule in named.filter(|rule| !services.contains(&rule.service.as_str())) {
+            return Err(format!(
+                "line {}: rule \"{}\": service = \"{}\": this node has no such service port; {}",
+                rule.line,
+                rule.name,
+                rule.service,
+                match services {
+                    [] => "give it one with --service".into(),
+                    some => format!("services are {}", some.join(", ")),
+                }
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Reads one rule and remembers where it is, for complaints.
 struct Reader<'a> {
     line: usize,
@@ -154,7 +178,7 @@ impl Reader<'_> {
         let Some(action) = action else {
             return Err(self.complain(
                 self.line,
-                "action is missing: write action = \"allow\", \"deny\" or \"reject\"".into(),
+                "action is missing: write action = \"allow\", \"deny\", \"reject\" or \"service\"".into(),
             ));
         };
         if let Some(backup) = &raw.backup {
@@ -164,6 +188,7 @@ impl Reader<'_> {
         let rule = RuleText {
             name,
             action,
+            service: self.read("service", &raw.service, words::service)?.unwrap_or_default(),
             from: self.list("from", &raw.from, words::zone)?,
             source: self.list("source", &raw.source, words::prefix)?,
             destination: self.list("destination", &raw.destination, words::prefix)?,
@@ -215,7 +240,19 @@ impl Reader<'_> {
         if !(from4 && to4 || from6 && to6) {
             return Err(self.complain(self.line, "source and destination are of different IP versions: no packet has both; write prefixes of one".into()));
         }
-        if rule.action != Action::Allow && (!rule.aggregation || !rule.timeout.is_empty()) {
+        match (rule.action, rule.service.as_str()) {
+            (Action::Service(_), "") => return Err(self.complain(
+                self.line,
+                "action = \"service\" without a name: say through which service its flows go; write service = \"…\", a NAME of --service".into(),
+            )),
+            (Action::Allow | Action::Deny | Action::Reject, name) if !name.is_empty() => return Err(self.complain(
+                self.line,
+                format!("service = \"{name}\" with action = \"{}\": only flows that begin go through a service; write action = \"service\", or leave service out", rule.action.name()),
+            )),
+            _ => {}
+        }
+        let begins = matches!(rule.action, Action::Allow | Action::Service(_));
+        if !begins && (!rule.aggregation || !rule.timeout.is_empty()) {
             return Err(self.complain(self.line, format!(
                 "aggregation and timeout are for flows that begin: a rule that says {} has none; leave them out",
                 rule.action.name()
@@ -264,6 +301,14 @@ impl Reader<'_> {
 }
 
 impl RuleText {
+    /// Its action as answers show it: `service NAME`, or one word.
+    pub fn action_text(&self) -> String {
+        match self.action {
+            Action::Service(_) => format!("service {}", self.service),
+            Action::Allow | Action::Deny | Action::Reject => self.action.name().into(),
+        }
+    }
+
     /// The idle times of its sessions, if they differ from the node's.
     pub fn timeouts(&self, node: &Timeouts) -> Option<Timeouts> {
         let mut timeouts = *node;

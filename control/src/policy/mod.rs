@@ -17,8 +17,8 @@ pub use file::{PolicyFile, RuleText};
 pub struct PolicyError(pub String);
 
 impl PolicyFile {
-    /// Reads and checks a file. `zones`: those of the node, if they are known.
-    pub fn read(path: &Path, zones: Option<&[&str]>) -> Result<Self, PolicyError> {
+    /// Reads and checks a file. `zones`, `services`: those of the node, if they are known.
+    pub fn read(path: &Path, zones: Option<&[&str]>, services: Option<&[&str]>) -> Result<Self, PolicyError> {
         let file = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| {
             PolicyError(format!(
@@ -28,6 +28,9 @@ impl PolicyFile {
         let policy = Self::parse(&text).map_err(|at| PolicyError(format!("{file} {at}")))?;
         if let Some(zones) = zones {
             policy.verify_zones(zones).map_err(|at| PolicyError(format!("{file} {at}")))?;
+        }
+        if let Some(services) = services {
+            policy.verify_services(services).map_err(|at| PolicyError(format!("{file} {at}")))?;
         }
         Ok(policy)
     }

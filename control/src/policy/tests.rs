@@ -10,7 +10,7 @@ const ZONES: [&str; 3] = ["dmz", "inside", "outside"];
 fn compiled(text: &str) -> Compiled {
     let file = PolicyFile::parse(text).unwrap();
     file.verify_zones(&ZONES).unwrap();
-    Compiled::new(1, file, &ZONES, &Default::default()).unwrap()
+    Compiled::new(1, file, (&ZONES, &[]), &Default::default()).unwrap()
 }
 
 fn question(zone: u8, protocol: u8, from: &str, to: &str, port: u16) -> Question {
@@ -93,6 +93,26 @@ fn comments_and_blanks_make_no_other_policy() {
     assert_ne!(one.digest, changed.digest);
 }
 
+#[test]
+fn a_rule_sends_flows_through_a_service_of_the_node_and_no_other() {
+    let text =
+        "default = 'deny'\n[[rule]]\nname = 'a'\naction = 'service'\nservice = 'web'\ntimeout = { udp = 9 }";
+    let file = PolicyFile::parse(text).unwrap();
+    assert_eq!(file.rules[0].action_text(), "service web");
+    assert_eq!(file.verify_services(&["ids", "web"]), Ok(()));
+    let compiled = Compiled::new(1, file.clone(), (&ZONES, &["ids", "web"]), &Default::default()).unwrap();
+    let judged = compiled.policy.judge(&question(1, 6, "10.1.1.1", "192.0.2.1", 80));
+    assert!(judged.allows() && judged.service() == 2, "{judged:?}");
+    for (services, remedy) in [(&["ids"][..], "services are ids"), (&[], "give it one with --service")] {
+        let refused = file.verify_services(services).unwrap_err();
+        let expected =
+            format!("line 2: rule \"a\": service = \"web\": this node has no such service port; {remedy}");
+        assert_eq!(refused, expected);
+    }
+    let refused = PolicyFile::parse("default = 'service'").unwrap_err();
+    assert!(refused.starts_with("line 1: default: service is for rules"), "{refused}");
+}
+
 /// The sentence for a policy with these keys in the rule that begins in line 2.
 fn refused(keys: &str) -> String {
     PolicyFile::parse(&format!("default = \"deny\"\n[[rule]]\n{keys}\n")).unwrap_err()
@@ -106,11 +126,20 @@ fn complaints_name_line_rule_and_remedy() {
         ("name = 'a'", "line 2: rule \"a\": action is missing"),
         (
             "name = 'a'\naction = 'permit'",
-            "line 4: rule \"a\": action: \"permit\" is no action: write allow, deny or reject",
+            "line 4: rule \"a\": action: \"permit\" is no action: write allow, deny, reject or service",
         ),
         (
             "name = 'a'\naction = 'service proxy'",
-            "line 4: rule \"a\": action: \"service proxy\" sends flows to proxy, and this node has no service ports",
+            "line 4: rule \"a\": action: \"service proxy\" names the service in the wrong place: write action = \"service\" and service = \"proxy\"",
+        ),
+        ("name = 'a'\naction = 'service'", "line 2: rule \"a\": action = \"service\" without a name"),
+        (
+            "name = 'a'\naction = 'deny'\nservice = 'web'",
+            "line 2: rule \"a\": service = \"web\" with action = \"deny\": only flows that begin go through a service",
+        ),
+        (
+            "name = 'a'\naction = 'service'\nservice = ''",
+            "line 5: rule \"a\": service: a service's name is not empty",
         ),
         ("name = 'a'\naction = 'allow'\ncolour = 1", "line 5: unknown field `colour`"),
         (
@@ -216,6 +245,6 @@ fn a_zone_nobody_is_in_is_refused() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let missing = PolicyFile::read(Path::new("/nowhere/policy.toml"), None).unwrap_err().0;
+    let missing = PolicyFile::read(Path::new("/nowhere/policy.toml"), None, None).unwrap_err().0;
     assert!(missing.starts_with("the policy /nowhere/policy.toml cannot be read"), "{missing}");
 }

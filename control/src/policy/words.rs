@@ -64,19 +64,36 @@ pub(super) fn name(value: &Value) -> Result<String, Fault> {
 
 pub(super) fn action(value: &Value) -> Result<Action, Fault> {
     let text = text(value, "action")?;
-    let all = [Action::Allow, Action::Deny, Action::Reject];
+    let all = [Action::Allow, Action::Deny, Action::Reject, Action::Service(0)];
     if let Some(action) = all.into_iter().find(|action| action.name() == text) {
         return Ok(action);
     }
-    if text == "service" || text.starts_with("service ") {
-        let service = text.trim_start_matches("service").trim();
-        let service = if service.is_empty() { "a service" } else { service };
+    if let Some(service) = text.strip_prefix("service ") {
         return fault(format!(
-            "{} sends flows to {service}, and this node has no service ports: a rule may name only services that are there; write allow to forward them, or leave the rule out",
-            written(value)
+            "{} names the service in the wrong place: write action = \"service\" and service = \"{}\"",
+            written(value),
+            service.trim()
         ));
     }
-    fault(format!("{} is no action: write allow, deny or reject", written(value)))
+    fault(format!("{} is no action: write allow, deny, reject or service", written(value)))
+}
+
+/// What flows of a policy without a match get.
+pub(super) fn default(value: &Value) -> Result<Action, Fault> {
+    match action(value)? {
+        Action::Service(_) => {
+            fault("service is for rules: they name it; write a rule that matches everything, and deny here")
+        }
+        other => Ok(other),
+    }
+}
+
+pub(super) fn service(value: &Value) -> Result<String, Fault> {
+    let text = text(value, "service")?;
+    if text.is_empty() {
+        return fault("a service's name is not empty: it is the NAME of --service");
+    }
+    Ok(text.into())
 }
 
 /// Backup per rule needs a way to back sessions up later than at once, which this release has not.

@@ -38,7 +38,15 @@ pub struct Judgement {
 impl Judgement {
     /// The flow may begin.
     pub fn allows(&self) -> bool {
-        self.action == Action::Allow
+        matches!(self.action, Action::Allow | Action::Service(_))
+    }
+
+    /// Number of the service its sessions go through, 0 for none.
+    pub fn service(&self) -> u8 {
+        match self.action {
+            Action::Service(number) => number,
+            Action::Allow | Action::Deny | Action::Reject => 0,
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub const ANY_ZONE: u16 = u16::MAX;
 pub enum Action {
     /// They may begin.
     Allow,
+    /// They may begin, and go through the service with this number at their Owner.
+    Service(u8),
     /// Their packets are dropped.
     Deny,
     /// Their packets are dropped and the sender is told: RST for TCP, ICMP for others.
@@ -26,6 +28,7 @@ impl Action {
     pub fn name(self) -> &'static str {
         match self {
             Action::Allow => "allow",
+            Action::Service(_) => "service",
             Action::Deny => "deny",
             Action::Reject => "reject",
         }

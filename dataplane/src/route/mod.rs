@@ -165,9 +165,14 @@ impl Routes {
 
     /// Link address of a neighbour on a port, if the kernel knows it.
     pub fn neighbour(&self, ifindex: u32, address: IpAddr) -> Option<[u8; 6]> {
+        self.neighbour_hop(ifindex, address).map(|hop| hop.destination_mac)
+    }
+
+    /// The way to a neighbour on a port, if the kernel knows its link address.
+    pub fn neighbour_hop(&self, ifindex: u32, address: IpAddr) -> Option<LinkHop> {
         let face = self.faces.iter().position(|face| face.0 == ifindex)?;
         let hop = *self.neighbours.get(&(face as u32, address))?;
-        self.hop(hop).map(|hop| hop.destination_mac)
+        self.hop(hop).copied()
     }
 
     /// Source and destination link address of tunnel packets to `peer`, on-link or behind a gateway;

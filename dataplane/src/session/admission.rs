@@ -16,6 +16,8 @@ pub struct Admission {
     pub reversed: bool,
     /// It stays at this node: peers do not hear of it. An Owner's business.
     pub local: bool,
+    /// Number of the service it goes through at its Owner, 0 for none; below 16.
+    pub service: u8,
 }
 
 impl Admission {

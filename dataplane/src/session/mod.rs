@@ -12,6 +12,6 @@ pub mod timeouts;
 pub mod track;
 pub mod wheel;
 
-pub use admission::Admission;
+pub use admission::{Admission, ZONES};
 pub use change::Change;
 pub use record::{Role, Session, State};

@@ -276,10 +276,13 @@ impl SessionTable {
         self.lines[slot.index()].hop(direction, paths)
     }
 
-    /// Remembers a next hop. Those of sessions owned elsewhere, and numbers above 65,534, are not kept.
+    /// Remembers a next hop. Those of sessions owned elsewhere or with a service, whose packets leave by where they came
+    /// from and so take no fast path, and numbers above 65,534, are not kept.
     #[inline]
     pub fn set_hop(&mut self, slot: Slot, direction: Direction, paths: u32, hop: u32) {
-        self.lines[slot.index()].set_hop(direction, paths, hop);
+        if self.rests[slot.index()].service() == 0 {
+            self.lines[slot.index()].set_hop(direction, paths, hop);
+        }
     }
 
     /// Sets when the session ends or is looked at again.

@@ -79,6 +79,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             age_s: numbers[2],
             timeout_s: numbers[3],
             admitted,
+            service: owner as u8 & 0x0f,
             policy: numbers[4],
         },
     )

@@ -5,7 +5,7 @@
 //! +---------------+---------------+---------------+---------------+
 //! | version 1     | length, bytes | flags         | state         |  0
 //! +---------------+---------------+---------------+---------------+
-//! | owner node                    | origin        | reserved, 0   |  4
+//! | owner node                    | origin        | service       |  4
 //! +-------------------------------+-------------------------------+
 //! | generation                                                    |  8
 //! | version of the session                                        | 12
@@ -23,6 +23,7 @@
 //! | address, higher end                                           | 44 or 56
 //! +---------------------------------------------------------------+
 //!  flags: 1 = the session is gone, 2 = IPv6, 4 = the first packet went from the higher end
+//!  service: number of the service the flow goes through (0-3), 0 = none; the other bits are 0
 //!  origin: zone the flow began in (0-3), 16 = what policy allowed is the other way than the first packet seen
 //! ```
 //!
@@ -44,6 +45,9 @@ pub const VERSION: u8 = 1;
 
 /// Bytes in front of the addresses.
 const FIXED: usize = 40;
+
+/// Bits of the service's number; the others are for later versions.
+const SERVICE: u8 = 0x0f;
 
 const FLAG_REMOVE: u8 = 1;
 const FLAG_IPV6: u8 = 2;
@@ -84,6 +88,8 @@ pub struct Record {
     pub timeout_s: u32,
     /// Zone and direction the policy judged, see [`Admission::origin`].
     pub admitted: u8,
+    /// Number of the service the flow goes through at its Owner, 0 for none.
+    pub service: u8,
     /// Version of the policy that let the flow in; 0: none was in force.
     pub policy: u32,
 }
@@ -147,6 +153,7 @@ impl Record {
             age_s: 0,
             timeout_s: 0,
             admitted: session.admission.origin(),
+            service: session.admission.service,
             policy: 0,
         }
     }
@@ -167,7 +174,7 @@ impl Record {
             dirty: false,
             owner: self.owner,
             mark,
-            admission: Admission::of_origin(self.admitted),
+            admission: Admission { service: self.service, ..Admission::of_origin(self.admitted) },
             generation: self.generation,
             version: self.version,
             tcp: TcpTracking { ends: [end(0), end(1)] },
@@ -191,7 +198,7 @@ impl Record {
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
         out.extend_from_slice(&[VERSION, length as u8, flags, self.state as u8]);
         out.extend_from_slice(&self.owner.0.to_be_bytes());
-        out.extend_from_slice(&[self.admitted, 0]);
+        out.extend_from_slice(&[self.admitted, self.service]);
         let numbers = [self.generation.0, self.version, self.age_s, self.timeout_s, self.policy];
         out.extend(numbers.into_iter().flat_map(u32::to_be_bytes));
         out.extend_from_slice(&self.tcp.scale);
@@ -254,6 +261,7 @@ impl Record {
             age_s,
             timeout_s,
             admitted: byte(own, 6)?,
+            service: byte(own, 7)? & SERVICE,
             policy,
         }))
     }

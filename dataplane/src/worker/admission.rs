@@ -55,6 +55,11 @@ impl<I: Io> Worker<I> {
         let number = self.snapshots.policy.policy.number;
         match known {
             Some((slot, session)) if session.role == Role::Owner => {
+                if self.is_orphan_of_proxy(session) {
+                    self.counters.sessions_ended.add(1);
+                    self.end(slot);
+                    return Err(Verdict::Reject(DropReason::ServiceMoved));
+                }
                 if session.admission.policy != number {
                     self.judge_again(job, slot, session, now)?;
                 }
@@ -140,6 +145,10 @@ impl<I: Io> Worker<I> {
         if session.role != Role::Owner || judged {
             return decision;
         }
+        if self.is_orphan_of_proxy(&session) {
+            let change = self.give_up(session, slot, now);
+            return Decision { verdict: Verdict::Reject(DropReason::ServiceMoved), change, ..decision };
+        }
         let moved = session.admission.zone != 0;
         let admitted =
             if moved { self.admit_moved(session, job) } else { self.admit_new(session, gate, job) };
@@ -202,6 +211,7 @@ impl<I: Io> Worker<I> {
         // Others know already of a flow that was asked about.
         admission.local = judgement.local && job.arrival == Arrival::Data;
         admission.terms = judgement.terms;
+        admission.service = self.service_of_new(job, &judgement);
         if (admission.terms, admission.local) != (gate.terms, gate.local) {
             let timeouts = &self.snapshots.policy.settings(admission.terms, false).timeouts;
             session.timeout_ms = timeouts.of(session.state, session.key.proto());
@@ -248,7 +258,7 @@ impl<I: Io> Worker<I> {
         match (judgement.action, reason) {
             (Action::Reject, DropReason::PolicyEnded) => Verdict::Reject(reason),
             (Action::Reject, _) => Verdict::Reject(DropReason::PolicyRejected),
-            (Action::Allow | Action::Deny, _) => Verdict::Drop(reason),
+            (Action::Allow | Action::Service(_) | Action::Deny, _) => Verdict::Drop(reason),
         }
     }
 

@@ -70,6 +70,10 @@ impl<I: Io> Worker<I> {
                 self.new_paths();
                 self.retire(Retired::Policy(old));
             }
+            ToWorker::Services(services) => {
+                let old = std::mem::replace(&mut self.services, services);
+                self.retire(Retired::Services(old));
+            }
             ToWorker::TakeKey(key) => {
                 self.counters.tunnel_keys.add(1);
                 self.keyring.take(key).into_iter().for_each(|old| self.retire(Retired::Key(old)));

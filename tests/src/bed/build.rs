@@ -16,7 +16,7 @@ use crate::program;
 /// Before any interface exists, so that each inherits it: no duplicate address detection, no router
 /// advertisements or solicitations (the bed's addresses and routes are all static), no reverse path
 /// filter (asymmetry is the point).
-const QUIET: &[(&str, &str)] = &[
+pub(super) const QUIET: &[(&str, &str)] = &[
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
@@ -171,7 +171,7 @@ fn address(interface: &str, subnet: plan::Subnet, family: Family, host: u8) -> S
 
 /// Whole frames with complete checksums, as a real link carries them: a veth would otherwise hand on
 /// super-frames and partial checksums.
-fn plain_frames(namespace: &Namespace, interface: &str) -> Result<()> {
+pub(super) fn plain_frames(namespace: &Namespace, interface: &str) -> Result<()> {
     let mut command = namespace.command("ethtool");
     command.args(["-K", interface]);
     command.args(["tx", "off", "tso", "off", "gso", "off", "gro", "off"]);

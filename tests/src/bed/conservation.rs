@@ -12,7 +12,7 @@ use crate::{link, program, wait};
 /// How long the counters may take to come to rest after the last packet.
 const REST: Duration = Duration::from_secs(15);
 
-/// Interfaces of a node that carry the XDP program.
+/// Interfaces of a node that carry the XDP program; those of services are called like [`super::SERVICE_PORT`].
 const PORTS: [&str; 3] = ["inside", "outside", "cluster"];
 
 /// Everything one node has counted at one moment: no frame arrived while it was read.
@@ -113,7 +113,10 @@ impl Bed {
 
     fn interfaces_rx(&self, number: u8) -> Result<u64> {
         let links = link::all_counters(self.node_namespace(number))?;
-        PORTS.iter().map(|port| Ok(links.get(*port).context("an interface is missing")?.rx_packets)).sum()
+        let services = links.get(super::SERVICE_PORT).map_or(0, |port| port.rx_packets);
+        let of = |port: &&str| Ok(links.get(*port).context("an interface is missing")?.rx_packets);
+        let sum: u64 = PORTS.iter().map(of).sum::<Result<u64>>()?;
+        Ok(sum + services)
     }
 }
 

@@ -6,6 +6,7 @@ mod nodes;
 mod paths;
 pub mod plan;
 mod replication;
+mod service_port;
 mod services;
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::{artifacts, interrupt, ledger};
 
 pub use conservation::Account;
 pub use nodes::SETTLE_SOON;
+pub use service_port::{Kind, SERVICE_PORT};
 pub use services::Service;
 
 /// What may differ from bed to bed.

@@ -131,6 +131,7 @@ fn record_vector() {
         age_s: 0x1112_1314,
         timeout_s: 432_000,
         admitted: 0,
+        service: 0,
         policy: 0x2122_2324,
     };
     let mut bytes = Vec::new();

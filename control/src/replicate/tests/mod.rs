@@ -33,6 +33,7 @@ pub fn record(flow: u16, version: u32) -> Record {
         age_s: 3,
         timeout_s: 60,
         admitted: 0,
+        service: 0,
         policy: 0,
     }
 }

@@ -12,7 +12,7 @@
 //!       both and hops of a flow owned elsewhere: its generation, its Owner, 0
 //!
 //! rest, 32 bytes
-//!   0 | bytes (8)          | packets (4 + 2) | policy it was judged by; of a backup or claim: mark (2) |
+//!   0 | bytes (60 bits), service (4 bits) | packets (4 + 2) | policy it was judged by; of a backup or claim: mark (2) |
 //!  16 | created, ticks (4) | generation (4)  | version (4) | idle time, s; admission (26 + 6 bits)     |
 //! ```
 //!
@@ -42,6 +42,9 @@ const TERMS: u32 = 24;
 
 /// Where the admission begins in [`Rest::timeout_and_admission`].
 const ADMISSION: u32 = 26;
+/// Where the service begins in [`Rest::bytes_and_service`]: what is below is a year of 1 Tbit/s.
+const SERVICE: u32 = 60;
+const BYTES: u64 = (1 << SERVICE) - 1;
 /// Longest idle time that is kept, s: two years.
 const TIMEOUT_MAX_S: u32 = (1 << ADMISSION) - 1;
 
@@ -69,7 +72,7 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(32))]
 pub(super) struct Rest {
-    bytes: u64,
+    bytes_and_service: u64,
     packets_low: u32,
     packets_high: u16,
     /// Of an Owner: the policy; else the mark.
@@ -98,7 +101,7 @@ pub(super) const FREE: Line = Line {
 
 /// A free slot's rest.
 pub(super) const NO_REST: Rest = Rest {
-    bytes: 0,
+    bytes_and_service: 0,
     packets_low: 0,
     packets_high: 0,
     policy_or_mark: 0,
@@ -252,7 +255,7 @@ impl Rest {
     pub(super) fn new(session: &Session) -> Self {
         let owned = session.role == Role::Owner;
         Self {
-            bytes: session.bytes,
+            bytes_and_service: session.bytes & BYTES | u64::from(session.admission.service) << SERVICE,
             packets_low: session.packets as u32,
             packets_high: (session.packets >> 32) as u16,
             policy_or_mark: if owned { session.admission.policy } else { session.mark },
@@ -266,7 +269,7 @@ impl Rest {
 
     /// Adds packets and their bytes.
     pub(super) fn add(&mut self, packets: u64, bytes: u64) {
-        self.bytes += bytes;
+        self.bytes_and_service += bytes;
         let packets = packets + self.packets();
         self.packets_low = packets as u32;
         self.packets_high = (packets >> 32) as u16;
@@ -291,7 +294,13 @@ impl Rest {
     }
 
     pub(super) fn admission(&self) -> Admission {
-        Admission::of_bits((self.timeout_and_admission >> ADMISSION) as u8)
+        let kept = Admission::of_bits((self.timeout_and_admission >> ADMISSION) as u8);
+        Admission { service: self.service(), ..kept }
+    }
+
+    /// Number of the service, 0 for none.
+    pub(super) fn service(&self) -> u8 {
+        (self.bytes_and_service >> SERVICE) as u8
     }
 
     fn timeout_ms(&self) -> u32 {
@@ -346,7 +355,7 @@ pub(super) fn session(
         expires: line.expires(present),
         timeout_ms: rest.timeout_ms(),
         packets: rest.packets() + u64::from(line.bits / PACKET),
-        bytes: rest.bytes + u64::from(line.bytes),
+        bytes: (rest.bytes_and_service & BYTES) + u64::from(line.bytes),
     }
 }
 

@@ -471,7 +471,7 @@ fn new_routes_forget_the_next_hops_of_both_directions() {
 #[test]
 fn what_the_policy_made_of_a_session_is_kept() {
     let mut table = SessionTable::new(64);
-    let admission = Admission { policy: 513, terms: 3, zone: 15, reversed: true, local: true };
+    let admission = Admission { policy: 513, terms: 3, zone: 15, reversed: true, local: true, service: 0 };
     let owned = Session { admission, ..session_in(1, Role::Owner, State::UdpReplied) };
     let slot = table.insert(&owned).unwrap();
     assert_eq!(table.get(slot), owned);
@@ -493,6 +493,21 @@ fn what_the_policy_made_of_a_session_is_kept() {
     assert_eq!(table.get(slot), backup);
     table.set_admission(slot, &admission);
     assert_eq!(table.get(slot), backup, "a backup is not judged here");
+}
+
+#[test]
+fn a_session_keeps_its_service_in_every_role_and_takes_no_fast_path() {
+    let mut table = SessionTable::new(64);
+    for role in [Role::Owner, Role::Backup, Role::Claim] {
+        let admission = Admission { service: 15, zone: 3, ..Admission::default() };
+        let session = Session { admission, bytes: 1 << 40, ..session_in(1, role, State::UdpReplied) };
+        let slot = table.insert(&session).unwrap();
+        (0..40).for_each(|_| table.count_packet(slot, 1500));
+        table.set_hop(slot, Direction::LoToHi, 7, 4);
+        assert_eq!(table.hop(slot, Direction::LoToHi, 7), None, "{role:?}");
+        let expected = Session { packets: 40, bytes: (1 << 40) + 40 * 1500, ..session };
+        assert_eq!(table.remove(slot), expected, "{role:?}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn ipv4_record() -> Record {
         age_s: 0x1112_1314,
         timeout_s: 432_000,
         admitted: 0,
+        service: 0,
         policy: 0x2122_2324,
     }
 }
@@ -48,6 +49,20 @@ fn literal_bytes() {
     let ipv6 = encoded(&ipv6_record());
     assert_eq!(ipv6[..4], [1, 72, 3, 4]);
     assert_eq!(ipv6[40..56], key_bytes("2001:db8::1".parse().unwrap()));
+}
+
+#[test]
+fn a_service_is_where_earlier_records_have_a_zero() {
+    let record = Record { service: 5, ..ipv4_record() };
+    let mut bytes = encoded(&record);
+    assert_eq!(bytes[6..8], [0, 5]);
+    // What later releases may say beside it is passed over.
+    bytes[7] |= 0xf0;
+    let read = Record::decode(&mut &bytes[..]).unwrap();
+    assert_eq!(read, record);
+    let session = read.to_session(NowMs(5_000), 1);
+    assert_eq!(session.admission.service, 5);
+    assert_eq!(Record::of(&session, NowMs(5_000)).service, 5);
 }
 
 #[test]
