@@ -221,6 +221,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.tx,
         &counters.tx_bytes,
         &counters.forward,
+        &counters.service,
         &counters.rejected,
         &counters.told_time_exceeded,
         &counters.told_unreachable,
