@@ -9,6 +9,7 @@ use crate::service::Service;
 use crate::session::Session;
 use crate::session::table::Slot;
 use crate::verdict::DropReason;
+use crate::wire::answer::Complaint;
 use crate::wire::layout::Layout;
 use crate::wire::rewrite;
 use crate::xsk::Io;
@@ -61,7 +62,7 @@ impl<I: Io> Worker<I> {
             self.io.shrink_front(&mut job.frame, usize::from(job.packet.layout.inner_off));
         }
         if u32::from(layout.l3_end.saturating_sub(layout.l3_off)) > hop.mtu {
-            return self.drop_frame(job.frame, DropReason::TooBig);
+            return self.complain(job.frame, layout, (Complaint::TooBig(hop.mtu), DropReason::TooBig), now);
         }
         rewrite::set_macs(self.io.bytes_mut(&mut job.frame), hop.destination_mac, hop.source_mac);
         self.counters.service.add(1);
