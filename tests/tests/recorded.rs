@@ -70,15 +70,18 @@ fn refused(bed: &Bed) -> Result<u64> {
         .sum())
 }
 
-/// What must not change for what is sent: members and epoch, as node 1 sees them.
-fn members(bed: &Bed) -> Result<(Value, Vec<(Value, Value, Value)>)> {
+/// Number, state, connected.
+type Member = (Value, Value, Value);
+
+/// What must not change for what is sent: epoch and members, as node 1 sees them.
+fn members(bed: &Bed) -> Result<(Value, Vec<Member>)> {
     let members = bed.members(1)?;
     let rows = members["members"].as_array().context("no members")?.iter();
     let rows = rows.map(|row| (row["node"].clone(), row["state"].clone(), row["connected"].clone()));
     Ok((members["epoch"].clone(), rows.collect()))
 }
 
-fn to_node_1<'a>(frames: &'a [Frame], port: u16, from: u8) -> Vec<&'a [u8]> {
+fn to_node_1(frames: &[Frame], port: u16, from: u8) -> Vec<&[u8]> {
     let ends = (End::Cluster(1).mac(), End::Cluster(from).mac());
     let frames = frames.iter().map(|frame| frame.bytes.as_slice());
     frames
