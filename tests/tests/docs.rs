@@ -152,7 +152,11 @@ fn every_metric_with_its_kind_label_and_number() {
 
 /// The place of a number as [`names`] writes it.
 fn place_of(metric: &Metric) -> String {
-    let path = metric.path.replace("replication.*", "replication.PEER").replace(".[worker]", "[]");
+    let path = metric
+        .path
+        .replace("replication.*", "replication.PEER")
+        .replace("services.*", "services.NAME")
+        .replace(".[worker]", "[]");
     match path.as_str() {
         "drops" | "tunnel.rejected" => format!("{path}.REASON"),
         "xdp" => format!("{path}.OUTCOME"),

@@ -513,4 +513,16 @@ pub const METRICS: &[Metric] = &[
         "mss_clamped",
         "SYNs whose maximum segment size was lowered",
     ),
+    counter(
+        "samepath_service_to_packets",
+        Label::Key("service"),
+        "services.*.to",
+        "Packets given to the service",
+    ),
+    counter(
+        "samepath_service_from_packets",
+        Label::Key("service"),
+        "services.*.from",
+        "Packets that came from the service",
+    ),
 ];
