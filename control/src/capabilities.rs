@@ -44,7 +44,7 @@ fn effective(status: &str) -> Option<u64> {
 
 fn lacking(effective: u64) -> Vec<&'static Needed> {
     let has = |number: u32| effective & (1 << number) != 0;
-    NEEDED.iter().filter(|needed| !has(needed.number) && !(needed.number >= 38 && has(SYS_ADMIN))).collect()
+    NEEDED.iter().filter(|needed| !(has(needed.number) || needed.number >= 38 && has(SYS_ADMIN))).collect()
 }
 
 #[cfg(test)]

@@ -79,9 +79,8 @@ async fn converse(stream: TcpStream, requests: mpsc::Sender<OperatorRequest>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a scraper's connection ended"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = timeout(CONNECTION, connection).await {
+        tracing::debug!(%error, "a scraper's connection ended");
     }
 }
 

@@ -41,7 +41,7 @@ impl<I: Io> Worker<I> {
     pub(crate) fn carry_out(&mut self, verdict: Verdict, job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
         match verdict {
             Verdict::Forward => self.forward(job, slot, now),
-            Verdict::Service(number) => self.to_service(job, number, slot, now),
+            Verdict::Service(number) => self.serve(job, number, slot, now),
             Verdict::Tunnel { kind, to, owner, generation } => {
                 self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation }, now);

@@ -355,7 +355,7 @@ impl<I: Io> Worker<I> {
         let Snapshots { view, policy, settings, .. } = &self.snapshots;
         let former = self.former.as_ref().map_or(&[][..], |former| former.at(now));
         let settings = if gate.is_plain() { settings } else { policy.settings(gate.terms, gate.local) };
-        let (services, from_service) = (&*self.services, self.from_service(&job));
+        let (services, from_service) = (&*self.services, self.service_it_came_from(&job));
         let around =
             Surroundings { view, former, settings, allowed: gate.allowed, services, from_service, now };
         let decision = decide(&job.packet, &job.arrival, session.as_ref(), &around);

@@ -140,7 +140,8 @@ impl PolicyFile {
     /// Every service that a rule names must be one of the node's.
     pub fn verify_services(&self, services: &[&str]) -> Result<(), String> {
         let named = self.rules.iter().filter(|rule| !rule.service.is_empty());
-        for rule in named.filter(|rule| !services.contains(&rule.service.as_str())) {
+        let mut unknown = named.filter(|rule| !services.contains(&rule.service.as_str()));
+        if let Some(rule) = unknown.next() {
             return Err(format!(
                 "line {}: rule \"{}\": service = \"{}\": this node has no such service port; {}",
                 rule.line,

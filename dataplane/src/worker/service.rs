@@ -18,7 +18,7 @@ impl<I: Io> Worker<I> {
     /// Number of the service of this node that a packet comes from, 0 for none: by its port, or by the zone the
     /// packet was given when it was sent to its Director.
     #[inline]
-    pub(super) fn from_service(&self, job: &Job<I::Frame>) -> u8 {
+    pub(super) fn service_it_came_from(&self, job: &Job<I::Frame>) -> u8 {
         let zone = match &job.arrival {
             Arrival::Data => self.ports.zone_of(job.packet.layout.port),
             Arrival::Tunnel(option) if option.ingress == self.snapshots.view.me => option.zone,
@@ -35,7 +35,7 @@ impl<I: Io> Worker<I> {
 
     /// The service of a session that begins with this packet: where it comes from, else what the policy says.
     pub(super) fn service_of_new(&self, job: &Job<I::Frame>, judgement: &Judgement) -> u8 {
-        match (self.from_service(job), judgement.service()) {
+        match (self.service_it_came_from(job), judgement.service()) {
             (0, number) if self.services.get(number).is_some_and(Service::is_bypassed) => 0,
             (0, number) => number,
             (from, _) => from,
@@ -49,7 +49,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Sends a packet to a service; while it is down, on without it or nowhere.
-    pub(crate) fn to_service(&mut self, mut job: Job<I::Frame>, number: u8, slot: Option<Slot>, now: NowMs) {
+    pub(crate) fn serve(&mut self, mut job: Job<I::Frame>, number: u8, slot: Option<Slot>, now: NowMs) {
         let service = self.services.get(number).copied();
         let Some(hop) = service.and_then(|service| service.hop) else {
             return match service {
