@@ -1,5 +1,5 @@
 #!/bin/sh
-# Adds up cargo's "test result" lines of a log.
+# Adds up cargo's "test result" lines of logs.
 set -eu
 awk '
     /^test result: / {
@@ -16,4 +16,4 @@ awk '
         printf "%d suites: %d passed, %d failed, %d ignored, %d skipped\n", suites, passed, failed, ignored, skipped
         exit (failed > 0 || passed == 0)
     }
-' "$1"
+' "$@"
