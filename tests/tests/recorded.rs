@@ -24,7 +24,7 @@ const BELIEVED: Duration = Duration::from_millis(1600);
 const CHUNK: usize = 128;
 
 /// Datagrams of the control channel with a bit flipped.
-const FLIPPED: usize = 10_000;
+const FLIPPED: usize = 2_560;
 
 /// Where an IPv4 packet's UDP checksum and payload are in a frame without VLAN tags and IP options.
 const UDP_CHECKSUM: usize = 14 + 20 + 6;
