@@ -92,6 +92,8 @@ impl NodePlan {
         // The cluster link is cut while a node tunnels, and it must not be taken for dead meanwhile.
         flag("--peer-timeout-ms", self.peer_timeout_ms.to_string());
         flag("--sessions-max", self.sessions.to_string());
+        // The generator's flows are heard from one end only, which counts as half open.
+        flag("--half-open-max", "100".into());
         flag("--join-grace-ms", "1000".into());
         flag("--control-socket", self.socket(rig).display().to_string());
         for timeout in TIMEOUTS {
