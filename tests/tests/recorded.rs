@@ -12,7 +12,7 @@ use samepath_tests::{link, wait};
 use serde_json::Value;
 
 /// Traffic that is recorded.
-const RECORDED: Duration = Duration::from_secs(2);
+const RECORDED: Duration = Duration::from_millis(600);
 
 /// How long what was sent may take to arrive, and to be looked at.
 const SOON: Duration = Duration::from_secs(10);
