@@ -89,6 +89,11 @@ impl Services {
         self.by_number.get(usize::from(number))?.as_ref()
     }
 
+    /// The service with a number is there and can be reached.
+    pub fn is_up(&self, number: u8) -> bool {
+        self.get(number).is_some_and(|service| service.hop.is_some())
+    }
+
     /// Number of the service whose port a zone is, 0 if it is none.
     pub fn of_zone(&self, zone: u8) -> u8 {
         self.by_zone[usize::from(zone % ZONES)]

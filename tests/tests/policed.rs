@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use samepath_tests::bed::plan::{self, Family};
 use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::scenario::kept::start_server;
 use samepath_tests::scenario::strict;
 use samepath_tests::{artifacts, program, wait};
 use serde_json::Value;
@@ -175,12 +176,7 @@ impl Flow {
 }
 
 fn echo(bed: &Bed) -> Result<Service> {
-    let mut command = bed.server().command(artifacts::sibling("samepath-traffic")?);
-    let address = plan::server(Family::V4, 0).to_string();
-    command.args(["echo", "--port", &ECHO.to_string(), "--address", &address]);
-    let service = bed.start_service("echo", &mut command)?;
-    wait::until_true("the echo is ready", PATIENCE, || Ok(service.output().contains("ready")))?;
-    Ok(service)
+    start_server(bed, "echo", ECHO, &[plan::server(Family::V4, 0)])
 }
 
 fn reload_all(bed: &Bed) -> Result<()> {

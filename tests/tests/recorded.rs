@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{End, Family};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::capture::Frame;
+use samepath_tests::lab::random::Random;
 use samepath_tests::raw_port::RawPort;
 use samepath_tests::scenario::steady::Steady;
 use samepath_tests::{link, wait};
@@ -93,15 +94,20 @@ fn to_node_1(frames: &[Frame], port: u16, from: u8) -> Vec<&[u8]> {
         .collect()
 }
 
-#[test]
-fn recorded_frames_open_nothing_and_keep_no_dead_node_alive() -> Result<()> {
-    let mut bed = Bed::new("recorded", Shape::default())?;
-    let capture = bed.capture_cluster("recorded")?;
+/// A bed under traffic, and what crossed its cluster link since before the nodes were there.
+fn recorded(name: &str, display_filter: &str) -> Result<(Bed, Vec<Frame>, Steady)> {
+    let mut bed = Bed::new(name, Shape::default())?;
+    let capture = bed.capture_cluster(name)?;
     bed.start_nodes(&[])?;
     let traffic = Steady::begin(&bed, Family::V4)?;
     std::thread::sleep(RECORDED);
+    Ok((bed, capture.finish(display_filter)?, traffic))
+}
+
+#[test]
+fn recorded_frames_open_nothing_and_keep_no_dead_node_alive() -> Result<()> {
+    let (mut bed, frames, traffic) = recorded("recorded", "udp.dstport == 6081 || udp.dstport == 6082")?;
     traffic.end()?.nothing_broke()?;
-    let frames = capture.finish("udp.dstport == 6081 || udp.dstport == 6082")?;
     bed.kill_node(2)?;
     bed.wait_members(2)?;
     wait::until_true("its control channel is given up", SOON, || Ok(members(&bed)?.1[1].2 == false))?;
@@ -138,25 +144,17 @@ fn recorded_frames_open_nothing_and_keep_no_dead_node_alive() -> Result<()> {
 
 #[test]
 fn datagrams_with_a_bit_flipped_do_not_disturb_the_control_channel() -> Result<()> {
-    let mut bed = Bed::new("flipped", Shape::default())?;
-    let capture = bed.capture_cluster("flipped")?;
-    bed.start_nodes(&[])?;
-    let traffic = Steady::begin(&bed, Family::V4)?;
-    std::thread::sleep(RECORDED);
-    let frames = capture.finish("udp.dstport == 6082")?;
+    let (bed, frames, traffic) = recorded("flipped", "udp.dstport == 6082")?;
     // The handshakes are among them: the capture began before the nodes.
-    let recorded = [2, 3].map(|from| to_node_1(&frames, 6082, from)).concat();
+    let originals = [2, 3].map(|from| to_node_1(&frames, 6082, from)).concat();
     let before = members(&bed)?;
-    let mut seed: u64 = 1;
-    let mut below = |limit: usize| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % limit
-    };
+    let mut random = Random::new(1);
+    let mut below = |limit: usize| random.within(0..limit as u64) as usize;
     let mut wire = Wire::open(&bed)?;
     for _ in 0..FLIPPED / CHUNK {
         let chunk: Vec<Vec<u8>> = (0..CHUNK)
             .map(|_| {
-                let mut frame = recorded[below(recorded.len())].to_vec();
+                let mut frame = originals[below(originals.len())].to_vec();
                 // 0: no checksum (RFC 768), so that it is QUIC that has to see it.
                 frame[UDP_CHECKSUM..UDP_PAYLOAD].fill(0);
                 let at = UDP_PAYLOAD + below(frame.len() - UDP_PAYLOAD);

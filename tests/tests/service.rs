@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{self, Family, NODES};
 use samepath_tests::bed::{Bed, Kind, Service, Shape};
 use samepath_tests::netns::Namespace;
-use samepath_tests::{artifacts, wait};
+use samepath_tests::scenario::kept::start_server;
+use samepath_tests::wait;
 
 /// Web server and echo go through the service.
 const POLICY: &str = r#"
@@ -93,12 +94,7 @@ fn speak(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 fn echo(bed: &Bed) -> Result<Service> {
-    let mut command = bed.server().command(artifacts::sibling("samepath-traffic")?);
-    let address = plan::server(Family::V4, 0).to_string();
-    command.args(["echo", "--port", &ECHO.to_string(), "--address", &address]);
-    let service = bed.start_service("echo", &mut command)?;
-    wait::until_true("the echo is ready", PATIENCE, || Ok(service.output().contains("ready")))?;
-    Ok(service)
+    start_server(bed, "echo", ECHO, &[plan::server(Family::V4, 0)])
 }
 
 #[test]

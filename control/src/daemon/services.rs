@@ -38,8 +38,7 @@ impl Node {
             return;
         }
         for (number, port) in (1..).zip(&self.config.services) {
-            let is_up = |services: &Services| services.get(number).is_some_and(|one| one.hop.is_some());
-            match (is_up(&self.services), is_up(&now)) {
+            match (self.services.is_up(number), now.is_up(number)) {
                 (false, true) => tracing::info!(service = port.name, "service is up"),
                 (true, false) => tracing::warn!(service = port.name, "service is down"),
                 _ => {}
@@ -61,23 +60,19 @@ impl Node {
         self.config.services.iter().map(move |port| (index_of(&port.interface), port.via))
     }
 
-    fn is_service_up(&self, number: u8) -> bool {
-        self.services.get(number).is_some_and(|service| service.hop.is_some())
-    }
-
     pub(super) fn service_rows(&self) -> Vec<ServiceRow> {
         let rows = (1..).zip(&self.config.services).map(|(number, port)| ServiceRow {
             name: port.name.clone(),
             interface: port.interface.clone(),
             via: port.via.to_string(),
             mode: port.mode.name().into(),
-            up: self.is_service_up(number),
+            up: self.services.is_up(number),
         });
         rows.collect()
     }
 
     pub(super) fn service_warnings(&self) -> Vec<String> {
-        let down = (1..).zip(&self.config.services).filter(|(number, _)| !self.is_service_up(*number));
+        let down = (1..).zip(&self.config.services).filter(|(number, _)| !self.services.is_up(*number));
         let what = match self.config.service_down {
             ServiceDown::Closed => "its flows are dropped",
             ServiceDown::Open => "new flows go on without it",

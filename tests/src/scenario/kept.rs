@@ -80,7 +80,7 @@ pub fn start_echo(bed: &Bed, addresses: &[IpAddr]) -> Result<Service> {
 }
 
 /// Starts one of `samepath-traffic`'s servers.
-pub(super) fn start_server(bed: &Bed, what: &str, port: u16, addresses: &[IpAddr]) -> Result<Service> {
+pub fn start_server(bed: &Bed, what: &str, port: u16, addresses: &[IpAddr]) -> Result<Service> {
     let mut server = bed.server().command(artifacts::sibling("samepath-traffic")?);
     server.args([what, "--port", &port.to_string()]);
     for address in addresses {
