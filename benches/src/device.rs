@@ -27,7 +27,7 @@ pub use node::NodePlan;
 const COALESCE_NS: u64 = 20_000;
 
 /// Packets per second while sessions are opened: far below what any device loses at.
-const OPENING_RATE: f64 = 200_000.0;
+const OPENING_RATE: f64 = 60_000.0;
 
 /// Times everything that opens a flow is sent.
 const OPENING_ATTEMPTS: u32 = 8;

@@ -23,14 +23,12 @@ const LIVE_FRAMES: u32 = 2;
 /// Frames per look at the clock (`BATCH` in the program).
 const BATCH: u64 = 64;
 
-/// Longest time between two bursts of a gentle generator.
+/// Time between two bursts of a gentle generator, in which others on its core run.
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// Packets per second within such a burst.
-const BURST_RATE: f64 = 1.5e6;
-
-/// Packets in such a burst: the device's ring holds 256.
-const MOST_IN_BURST: u32 = 128;
+/// Packets in such a burst, paced like the rest of the stream. The end of each run of the program waits for all
+/// processors (tens of milliseconds), so many short ones would take minutes to open a million flows.
+const MOST_IN_BURST: u32 = 1024;
 
 /// Frame length: the shortest there is, without its checksum.
 const FRAME: usize = 60;
@@ -116,7 +114,7 @@ impl Stream {
     /// One packet of `kind` for each of `flows` flows, from the server to the client if `reverse`.
     pub fn once(kind: Kind, reverse: bool, flows: u64, rate: f64, way: &Way) -> Self {
         // The time is only a guard.
-        let seconds = flows as f64 / rate * 2.0 + 1.0;
+        let seconds = flows as f64 / rate * 10.0 + 5.0;
         Self { reverse, once: true, rate, seconds, ..Self::steady(kind, flows, way) }
     }
 
@@ -206,8 +204,7 @@ fn send(
     fixed.in_order = u32::from(stream.once);
     fixed.first_flow = stream.first_flow;
     fixed.flows = stream.flows;
-    let within_burst = if stream.gentle { stream.rate.max(BURST_RATE) } else { stream.rate };
-    fixed.interval_ns = (BATCH as f64 * 1e9 / within_burst) as u64;
+    fixed.interval_ns = (BATCH as f64 * 1e9 / stream.rate) as u64;
     fixed.end_ns = now_ns() + (stream.seconds * 1e9) as u64;
     let program = open.load().context("the generator's program cannot be loaded: run as root")?;
     for (number, device) in devices.iter().enumerate() {
