@@ -33,7 +33,7 @@ pub struct Transfer {
     pub bytes: u64,
     /// Segments that had to be repeated.
     pub repeated: u64,
-    /// Intervals of a second in which nothing was sent.
+    /// Whole seconds in which nothing was sent.
     pub idle: usize,
 }
 
@@ -62,7 +62,9 @@ impl Iperf {
         let error = told["error"].as_str().unwrap_or_default();
         ensure!(error.is_empty() || error.contains("interrupt"), "iperf3: {error}");
         let sent = &told["end"]["sum_sent"];
-        let idle = told["intervals"].as_array().into_iter().flatten();
+        // The last one is as long as what is left, which can be too short for a segment.
+        let whole = |interval: &&Value| interval["sum"]["seconds"].as_f64() > Some(0.9);
+        let idle = told["intervals"].as_array().into_iter().flatten().filter(whole);
         Ok(Transfer {
             bytes: sent["bytes"].as_u64().with_context(|| output.clone())?,
             repeated: sent["retransmits"].as_u64().with_context(|| output.clone())?,
