@@ -123,6 +123,7 @@ fn settings(me: u16) -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
+        backup: Default::default(),
         former_directors_ms: 10_000,
     }
 }

@@ -14,7 +14,7 @@ use samepath_dataplane::floods::{Floods, Rate};
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::service::{ServiceDown, ServiceMode};
 use samepath_dataplane::session::timeouts::Timeouts;
-use samepath_dataplane::settings::TcpPickup;
+use samepath_dataplane::settings::{Backup, TcpPickup};
 
 mod host;
 mod mss;
@@ -178,6 +178,8 @@ pub struct Config {
     pub mss_clamp: MssClamp,
     /// A peer not heard for this long leaves the view, ms.
     pub peer_timeout_ms: u64,
+    /// When peers are told of a new session.
+    pub backup: Backup,
     /// How long after Director duty has moved former Directors are asked, ms.
     pub former_directors_ms: u64,
     /// Endpoints of the etcd that members are written down in, `HOST:PORT`; none with `--membership swim`.

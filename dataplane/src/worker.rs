@@ -152,6 +152,8 @@ pub struct Worker<I: Io> {
     pub(crate) stopping: Option<NowMs>,
     owner_died: Vec<housekeeping::Death>,
     pub(crate) removal_lost: bool,
+    /// Not before then the table is walked for sessions that peers have not been told of.
+    pub(crate) next_announcing: NowMs,
     /// The node hands its sessions over: one that a peer then owns is no conflict.
     pub(crate) draining: bool,
     pub(crate) due: Vec<Slot>,
@@ -218,6 +220,7 @@ impl<I: Io> Worker<I> {
             stopping: None,
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
+            next_announcing: NowMs(0),
             draining: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use samepath_dataplane::cluster::director::DirectorHash;
 use samepath_dataplane::limits::ICMP_RATE;
 use samepath_dataplane::service::ServiceDown;
-use samepath_dataplane::settings::TcpPickup;
+use samepath_dataplane::settings::{Backup, TcpPickup};
 use samepath_dataplane::tuning::{HugePages, Idle};
 
 use super::values::{self, Rule};
@@ -411,6 +411,12 @@ const OPERATION: &[Opt] = &[
         set!(peer_timeout_ms = |text| values::number(text, "a peer timeout", 50..=60_000)),
     ),
     one(
+        "backup",
+        "immediate|established|DURATION",
+        "When peers are told of a new session: at once, when both ends have spoken, or at an age [default: immediate]",
+        set!(backup = values::backup),
+    ),
+    one(
         "former-directors-ms",
         "MS",
         "How long after Director duty has moved former Directors are asked too, 0 to 60000 [default: 10000]",
@@ -514,6 +520,7 @@ pub fn defaults() -> Config {
         icmp_rate: Some(ICMP_RATE),
         mss_clamp: super::MssClamp::Auto,
         peer_timeout_ms: 800,
+        backup: Backup::Immediate,
         former_directors_ms: 10_000,
         etcd: Vec::new(),
         quorum: 0,

@@ -290,6 +290,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("mss-clamp", "87", "a segment size is auto, off or a whole number of bytes from 88 to 9160"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("tunnel-rekey", "9", "a tunnel rekey time in seconds is a whole number from 10 to 604800"),
+    ("backup", "5", "when peers are told is immediate, established or an age from 1ms to 60s"),
+    ("backup", "61s", "when peers are told is immediate, established or an age from 1ms to 60s"),
     ("former-directors-ms", "60001", "the time former Directors are asked is a whole number from 0 to 60000"),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
     ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),

@@ -9,6 +9,7 @@ use samepath_dataplane::floods::Rate;
 use samepath_dataplane::flow::{NodeId, proto};
 use samepath_dataplane::service::ServiceMode;
 use samepath_dataplane::session::timeouts::MAX_TIMEOUT_S;
+use samepath_dataplane::settings::Backup;
 
 use super::{DataInterface, MssClamp, PassRule, PeerAddress, ServicePort, Workers};
 
@@ -64,6 +65,28 @@ pub fn rate(text: &str) -> Result<Option<Rate>, Rule> {
             "a rate is written RATE[:BURST], both whole numbers from 1 to {}, or off; write for example 1000:2000",
             Rate::MOST
         )),
+    }
+}
+
+/// Longest age at which peers are told of a session, ms.
+const OLDEST_UNTOLD_MS: u64 = 60_000;
+
+/// `immediate`, `established` or an age, written `250ms` or `5s`.
+pub fn backup(text: &str) -> Result<Backup, Rule> {
+    let age = |text: &str| {
+        let (digits, unit) = match text.strip_suffix("ms") {
+            Some(digits) => (digits, 1),
+            None => (text.strip_suffix('s')?, 1_000),
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit).filter(|ms| (1..=OLDEST_UNTOLD_MS).contains(ms))
+    };
+    match (text, age(text)) {
+        ("immediate", _) => Ok(Backup::Immediate),
+        ("established", _) => Ok(Backup::Established),
+        (_, Some(ms)) => Ok(Backup::After(ms)),
+        _ => rule(
+            "when peers are told is immediate, established or an age from 1ms to 60s; write for example 250ms",
+        ),
     }
 }
 

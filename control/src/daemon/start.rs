@@ -257,6 +257,7 @@ fn settings(config: &Config) -> Settings {
         tcp_pickup: config.tcp_pickup,
         tcp_loose_window: config.tcp_loose_window,
         timeouts: config.timeouts,
+        backup: config.backup,
         former_directors_ms: config.former_directors_ms,
     }
 }

@@ -19,6 +19,7 @@ pub fn settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Timeouts::default(),
+        backup: Default::default(),
         former_directors_ms: 10_000,
     }
 }

@@ -57,7 +57,7 @@ impl<I: Io> Worker<I> {
             Some((slot, session)) if session.role == Role::Owner => {
                 if self.is_orphan_of_proxy(session) {
                     self.counters.sessions_ended.add(1);
-                    self.end(slot);
+                    self.end(slot, now);
                     return Err(Verdict::Reject(DropReason::ServiceMoved));
                 }
                 if session.admission.policy != number {
@@ -108,7 +108,7 @@ impl<I: Io> Worker<I> {
             return Ok(());
         }
         self.counters.sessions_ended.add(1);
-        self.end(slot);
+        self.end(slot, now);
         Err(self.refuse(&judgement, &question, DropReason::PolicyEnded, now))
     }
 

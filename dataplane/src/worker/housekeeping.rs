@@ -134,8 +134,9 @@ impl<I: Io> Worker<I> {
         if self.removal_lost && self.mailbox.outbox.push(FromWorker::Resync).is_ok() {
             self.removal_lost = false;
         }
-        if self.shard.has_dirty() && !self.walks.announcing() && !self.is_behind() {
+        if self.has_to_tell(now) && !self.walks.announcing() && !self.is_behind() {
             self.walks.begin(Purpose::Announce { dirty_only: true }, 0);
+            self.next_announcing = now.plus(self.snapshots.settings.backup.pause_ms());
         }
         self.adopt_the_idle(now);
         let walked = self.walk_on(now);
@@ -169,7 +170,7 @@ impl<I: Io> Worker<I> {
         match session.role {
             Role::Owner => {
                 self.counters.sessions_expired.add(1);
-                self.end(slot);
+                self.end(slot, now);
             }
             Role::Claim if live => self.check_claim(slot, now),
             Role::Backup if live => self.look_again(slot, now.plus(u64::from(session.timeout_ms))),

@@ -5,7 +5,7 @@
 //! that has paid lately. See `docs/decisions/0010-scheduling.md`.
 
 use super::Worker;
-use crate::clock::Clock;
+use crate::clock::{Clock, NowMs};
 use crate::mailbox::FromWorker;
 use crate::tuning::Idle;
 use crate::xsk::Io;
@@ -99,17 +99,17 @@ impl<I: Io> Worker<I> {
             }
             match self.rest.after(busy, || clock.micros()) {
                 Next::Turn => {}
-                Next::Sleep => self.sleep(),
+                Next::Sleep => self.sleep(now),
             }
         }
     }
 
-    fn sleep(&mut self) {
+    fn sleep(&mut self, now: NowMs) {
         let waker = self.handoff.my_waker();
         waker.about_to_sleep();
         if self.mailbox.inbox.is_empty() && self.handoff.is_empty() {
             self.counters.sleeps.add(1);
-            let soon = self.sending || self.shard.has_dirty() || self.walks.pending();
+            let soon = self.sending || self.has_to_tell(now) || self.walks.pending();
             self.io.wait(&waker, if soon { SOON_MS } else { SLEEP_MS });
         }
         waker.awake();

@@ -19,7 +19,7 @@ impl<I: Io> Worker<I> {
             (true, Some(slot)) => self.remove_backup(slot, record),
             (false, None) => {
                 // A full table refuses backups first: the Owner still has the session.
-                let _ = self.insert(record.to_session(now, mark));
+                let _ = self.insert(record.to_session(now, mark), now);
             }
             (false, Some(slot)) => self.merge(slot, record.to_session(now, mark), now),
         }

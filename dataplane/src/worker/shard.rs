@@ -12,6 +12,7 @@ use crate::mailbox::FromWorker;
 use crate::session::table::{Progress, SessionTable, Slot};
 use crate::session::wheel::Wheel;
 use crate::session::{Change, Role, Session};
+use crate::settings::Backup;
 use crate::verdict::DropReason;
 use crate::wire::record::Record;
 use crate::wire::tunnel::TunnelKind;
@@ -95,7 +96,7 @@ impl<I: Io> Worker<I> {
     ) -> Result<Option<Slot>, DropReason> {
         let (slot, replicate) = match (change, slot) {
             (Change::None, slot) => (slot, false),
-            (Change::Put { session, replicate }, slot) => (Some(self.put(slot, session)?), replicate),
+            (Change::Put { session, replicate }, slot) => (Some(self.put(slot, session, now)?), replicate),
             (Change::Update { state, tcp, expires, timeout_ms, replicate }, Some(slot)) => {
                 let progress = Progress { state, tcp, expires, timeout_ms, replicate };
                 // A shorter idle time must not wait for the timer set for the longer one.
@@ -105,7 +106,7 @@ impl<I: Io> Worker<I> {
                 (Some(slot), replicate)
             }
             (Change::Remove, Some(slot)) => {
-                self.end(slot);
+                self.end(slot, now);
                 (None, false)
             }
             (Change::Update { .. } | Change::Remove, None) => (None, false),
@@ -119,14 +120,14 @@ impl<I: Io> Worker<I> {
         Ok(slot)
     }
 
-    fn put(&mut self, slot: Option<Slot>, session: Session) -> Result<Slot, DropReason> {
+    fn put(&mut self, slot: Option<Slot>, session: Session, now: NowMs) -> Result<Slot, DropReason> {
         let was_owner = slot.is_some_and(|slot| self.shard.table.role(slot) == Role::Owner);
         let slot = match slot {
             Some(slot) => {
                 self.shard.replace(slot, session);
                 slot
             }
-            None => self.insert(session)?,
+            None => self.insert(session, now)?,
         };
         match session.role {
             Role::Owner if !was_owner => self.counters.sessions_created.add(1),
@@ -138,12 +139,12 @@ impl<I: Io> Worker<I> {
 
     /// Inserts a session. When the table is full, or so much of it as may be half open, the eldest session that gives
     /// way makes room; established ones stay.
-    pub(crate) fn insert(&mut self, session: Session) -> Result<Slot, DropReason> {
+    pub(crate) fn insert(&mut self, session: Session, now: NowMs) -> Result<Slot, DropReason> {
         let table = &self.shard.table;
         let is_full = table.len() >= table.capacity();
         if is_full || session.state.gives_way() && table.has_share_used_up() {
             match self.shard.table.victim() {
-                Some(victim) => self.evict(victim),
+                Some(victim) => self.evict(victim, now),
                 None if is_full => return Err(DropReason::TableFull),
                 None => {}
             }
@@ -153,20 +154,21 @@ impl<I: Io> Worker<I> {
         Ok(slot)
     }
 
-    fn evict(&mut self, victim: Slot) {
+    fn evict(&mut self, victim: Slot, now: NowMs) {
         match self.shard.table.role(victim) {
             Role::Owner => self.counters.sessions_evicted.add(1),
             Role::Backup => self.counters.backups_evicted.add(1),
             Role::Claim => self.counters.claims_evicted.add(1),
         }
-        self.end(victim);
+        self.end(victim, now);
     }
 
     /// Ends a session; peers learn of it if this node owned it.
-    pub(crate) fn end(&mut self, slot: Slot) {
+    pub(crate) fn end(&mut self, slot: Slot, now: NowMs) {
         let session = self.shard.remove(slot);
         // One whose beginning was put off is nobody's business.
-        let untold = session.dirty && session.version <= 1 && session.generation <= Generation(1);
+        let untold = session.dirty && session.version <= 1 && session.generation <= Generation(1)
+            || self.snapshots.settings.backup.waits(&session, now);
         if session.role == Role::Owner && !untold && !session.admission.local && self.replicates() {
             let gone = FromWorker::Changed(Record::remove_of(&session));
             if self.mailbox.outbox.push(gone).is_err() {
@@ -184,9 +186,14 @@ impl<I: Io> Worker<I> {
         if session.admission.local {
             return;
         }
-        let put_off = session.state.gives_way() && self.is_behind();
+        let waits = self.snapshots.settings.backup.waits(&session, now);
+        let put_off = waits || session.state.gives_way() && self.is_behind();
         if put_off {
             self.counters.put_off.add(1);
+        }
+        if waits && self.snapshots.settings.backup == Backup::Established {
+            // The packet that ends its waiting announces it.
+            return;
         }
         let record = self.record_of(&session, now);
         let told = !put_off && self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
@@ -196,6 +203,11 @@ impl<I: Io> Worker<I> {
             self.counters.resent.add(1);
         }
         self.shard.table.set_dirty(slot, !told);
+    }
+
+    /// True if sessions wait to be told of and it is time to look for them.
+    pub(super) fn has_to_tell(&self, now: NowMs) -> bool {
+        self.shard.has_dirty() && now >= self.next_announcing
     }
 
     /// True while peers, or control, are so far behind that only sessions that matter are announced at once. A session

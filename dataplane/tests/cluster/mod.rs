@@ -153,6 +153,7 @@ pub fn lone_settings() -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts: Default::default(),
+        backup: Default::default(),
         former_directors_ms: 10_000,
     }
 }

@@ -96,6 +96,7 @@ pub fn settings(node: u16) -> Settings {
         tcp_pickup: TcpPickup::Strict,
         tcp_loose_window: false,
         timeouts,
+        backup: Default::default(),
         former_directors_ms: 10_000,
     }
 }
