@@ -31,15 +31,24 @@ pub enum Backup {
 /// Shortest and longest pause between two walks for sessions that have come of age, ms.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 50..=5_000;
 
+/// The highest version of a session that is surely the first of its flow: a SYN and its answer. A connection that begins
+/// anew in the place of one that has ended has a higher one, and peers know its flow.
+const FIRST_VERSIONS: u32 = 2;
+
 impl Backup {
-    /// True if peers need not hear of this session yet. Of one that has had another Owner they know already.
+    /// True if peers need not hear of this session's change yet. Of one that has had another Owner they know already.
     pub fn waits(self, session: &Session, now: NowMs) -> bool {
         session.generation <= Generation(1)
             && match self {
                 Backup::Immediate => false,
-                Backup::Established => session.state.is_half_open(),
+                Backup::Established => session.state.is_half_open() && session.version <= FIRST_VERSIONS,
                 Backup::After(ms) => now.since(session.created) < ms,
             }
+    }
+
+    /// True if peers have never heard of the session, because it waits.
+    pub fn is_secret(self, session: &Session, now: NowMs) -> bool {
+        session.version <= FIRST_VERSIONS && self.waits(session, now)
     }
 
     /// Pause between two walks along the table for sessions that peers have not been told of, ms. Sessions come of age

@@ -115,3 +115,27 @@ fn what_waits_dies_with_its_owner_and_what_is_told_of_does_not() {
     let refused: u64 = (2..=3).map(|id| cluster.drops(id, DropReason::NoSession)).sum();
     assert_eq!(refused, 1);
 }
+
+#[test]
+fn a_connection_in_the_place_of_an_ended_one_is_told_of_at_once_and_leaves_nothing_behind() {
+    for backup in [Backup::Established, Backup::After(1_000)] {
+        let mut cluster = cluster(backup);
+        cluster.establish(client(0), SERVER);
+        cluster.pass(3_000);
+        cluster.arrive(1, INSIDE, &tcp((client(0), 1000), (SERVER, 80), 4, 101, 0));
+        cluster.settle();
+        cluster.arrive(1, INSIDE, &tcp((client(0), 1000), (SERVER, 80), SYN, 9_000, 0));
+        cluster.settle();
+        assert_eq!(backups(&mut cluster), [1, 1], "{backup:?}");
+        // The answer at another node finds the Owner by the record that is there.
+        cluster.delivered.clear();
+        cluster.arrive(3, OUTSIDE, &tcp((SERVER, 80), (client(0), 1000), SYN | ACK, 7_000, 9_001));
+        cluster.settle();
+        assert_eq!(cluster.delivered.len(), 1, "{backup:?}");
+        cluster.arrive(1, INSIDE, &tcp((client(0), 1000), (SERVER, 80), 4, 9_001, 0));
+        cluster.settle();
+        cluster.pass(30_000);
+        assert_eq!(cluster.sessions(1).len(), 0, "{backup:?}");
+        assert_eq!(backups(&mut cluster), [0, 0], "{backup:?}: a copy of what is gone stayed");
+    }
+}

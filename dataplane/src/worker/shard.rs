@@ -168,7 +168,7 @@ impl<I: Io> Worker<I> {
         let session = self.shard.remove(slot);
         // One whose beginning was put off is nobody's business.
         let untold = session.dirty && session.version <= 1 && session.generation <= Generation(1)
-            || self.snapshots.settings.backup.waits(&session, now);
+            || self.snapshots.settings.backup.is_secret(&session, now);
         if session.role == Role::Owner && !untold && !session.admission.local && self.replicates() {
             let gone = FromWorker::Changed(Record::remove_of(&session));
             if self.mailbox.outbox.push(gone).is_err() {
