@@ -12,7 +12,9 @@ mod answers;
 mod drain;
 mod duty;
 mod exchange;
+mod explained;
 mod forwarder;
+mod inquiries;
 mod keys;
 mod members;
 mod membership;
@@ -53,6 +55,7 @@ use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
 use forwarder::Forwarding;
+use inquiries::Inquiries;
 use keys::KeysInUse;
 use policy::InForceHere;
 use walks::Walks;
@@ -99,6 +102,7 @@ struct Node {
     policy: InForceHere,
     keys: KeysInUse,
     walks: Walks,
+    inquiries: Inquiries,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     /// When the members were last looked at.
@@ -171,13 +175,14 @@ impl Node {
             let busy = self.carry_messages();
             self.watch_members()?;
             self.watch_hand_over();
+            self.watch_inquiries();
             if self.leaving {
                 tracing::info!("the operator told this node to leave: samepath stops");
                 return Ok(());
             }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
-            tick = if busy { BUSY_TICK } else { IDLE_TICK };
+            tick = if busy || self.inquiries.are_open() { BUSY_TICK } else { IDLE_TICK };
         }
     }
 

@@ -90,7 +90,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn cached_hop(&self, slot: Slot, direction: Direction) -> Option<u32> {
+    pub(crate) fn cached_hop(&self, slot: Slot, direction: Direction) -> Option<u32> {
         self.shard.table.hop(slot, direction, self.paths)
     }
 

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod floods;
 pub mod flow;
 pub mod forwards;
+pub mod inquiry;
 pub mod keyring;
 pub mod limits;
 pub mod mailbox;

@@ -6,6 +6,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::cluster::view::View;
 use crate::flow::{FlowKey, Generation, NodeId};
+use crate::inquiry::{Explained, Inquiry};
 use crate::keyring::OpenKey;
 use crate::limits;
 use crate::policy::{InForce, Judgement, Question};
@@ -93,6 +94,13 @@ pub enum ToWorker {
         /// Slot to begin at, 0 for the first page.
         from: usize,
     },
+    /// Say what a packet of a flow would meet: answered with [`FromWorker::Explained`].
+    Explain {
+        /// Given back with the answer.
+        id: u32,
+        /// The packet.
+        inquiry: Box<Inquiry>,
+    },
     /// Stop receiving, send what is in hand, give all frames back, end.
     Stop,
 }
@@ -145,6 +153,13 @@ pub enum FromWorker {
         sessions: Vec<Session>,
         /// Where the next page begins; `None` when all slots have been visited.
         next: Option<usize>,
+    },
+    /// Answer to [`ToWorker::Explain`].
+    Explained {
+        /// The inquiry's id.
+        id: u32,
+        /// What the packet would meet.
+        explained: Box<Explained>,
     },
     /// A session's end could not be told because the outbox was full: peers need a bulk sync.
     Resync,

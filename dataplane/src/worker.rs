@@ -6,6 +6,7 @@
 
 mod admission;
 mod allowance;
+mod explain;
 mod fast_path;
 mod former;
 mod forwarder;
@@ -26,6 +27,7 @@ mod service;
 mod shard;
 mod walks;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::NowMs;
@@ -386,7 +388,12 @@ impl<I: Io> Worker<I> {
         }
         let destination = addresses::destination(self.io.bytes(&job.frame), &job.packet.layout)
             .ok_or(DropReason::BadMetadata)?;
-        match self.snapshots.routes.resolve(destination, job.packet.layout.flow_hash) {
+        self.could_reach(destination, job.packet.layout.flow_hash)
+    }
+
+    /// A packet to `destination` could leave this node.
+    fn could_reach(&self, destination: IpAddr, flow_hash: u32) -> Result<(), DropReason> {
+        match self.snapshots.routes.resolve(destination, flow_hash) {
             crate::route::Resolution::NoRoute
             | crate::route::Resolution::Elsewhere
             | crate::route::Resolution::Local => Err(DropReason::NoRoute),

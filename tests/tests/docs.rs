@@ -304,7 +304,7 @@ fn every_command_and_every_filter() {
 
 #[test]
 fn every_exit_code() {
-    let code = [client::FINE, client::FAILED, client::USAGE, client::UNREACHABLE, client::NOT_READY];
+    let code = [client::FINE, client::FAILED, client::USAGE, client::UNREACHABLE, client::DEGRADED];
     assert_same(
         "exit codes",
         &column(&operations().table("table:exits"), 0),

@@ -1,18 +1,20 @@
 //! Commands that ask a running daemon.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use samepath_dataplane::flow::proto;
 use samepath_dataplane::session::State;
 
 use crate::config::values;
 use crate::operator::api::{Request, Role};
 use crate::operator::drain::DrainOrder;
 use crate::operator::filter::{self, Filter};
+use crate::operator::why::Flow;
 
 /// A question to a running daemon.
 #[derive(Subcommand, Debug)]
@@ -50,6 +52,37 @@ pub enum ClientCommand {
         /// Port at DST
         #[arg(long, value_name = "PORT", default_value_t = 0)]
         dport: u16,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// What happens to a packet of a flow, and why: Director, Owner, backups, policy, next hop, as all nodes say
+    /// (exit code 0 all answered and agree, 5 not)
+    Why {
+        /// Protocol: tcp, udp, icmp, icmpv6, sctp, … or a number
+        #[arg(value_parser = protocol)]
+        proto: u8,
+        /// Where the packet comes from: 10.0.0.1:4000, [2001:db8::1]:4000, or the address alone; of a ping the identifier
+        #[arg(value_name = "SRC[:PORT]", value_parser = end)]
+        src: (IpAddr, u16),
+        /// Where it goes
+        #[arg(value_name = "DST[:PORT]", value_parser = end)]
+        dst: (IpAddr, u16),
+        /// Outer VLAN id, 0 for untagged
+        #[arg(long, value_name = "ID", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4094))]
+        vlan: u16,
+        /// Inner VLAN id, 0 for none
+        #[arg(long, value_name = "ID", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4094))]
+        inner_vlan: u16,
+        /// Zone it arrives in [default: that of the interface by which this node reaches SRC]
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<String>,
+        /// Node it arrives at [default: the node that is asked]
+        #[arg(long, value_name = "N")]
+        ingress: Option<u16>,
+        /// Ask this node alone
+        #[arg(long)]
+        here: bool,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -207,6 +240,23 @@ impl ClientCommand {
             &Self::Director { src, dst, proto, sport, dport, .. } => {
                 Request::Director { src, dst, proto, sport, dport }
             }
+            Self::Why { proto, src, dst, vlan, inner_vlan, zone, ingress, here, .. } => {
+                // Of an ICMP query the identifier is in both ports.
+                let query = matches!(*proto, proto::ICMP | proto::ICMPV6);
+                let id = if query { src.1.max(dst.1) } else { 0 };
+                let flow = Flow {
+                    proto: *proto,
+                    src: src.0,
+                    sport: src.1.max(id),
+                    dst: dst.0,
+                    dport: dst.1.max(id),
+                    vlan: *vlan,
+                    inner_vlan: *inner_vlan,
+                    zone: zone.clone(),
+                    ingress: *ingress,
+                };
+                Request::Why { flow, here: *here }
+            }
             Self::Drain { .. } | Self::Leave { .. } => Request::Drain,
             Self::Policy { command: PolicyCommand::Reload(_) } => Request::PolicyReload,
             Self::Policy { .. } => Request::Policy,
@@ -256,6 +306,7 @@ impl ClientCommand {
             Self::Policy { command: PolicyCommand::Check { .. } } => None,
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
+            | Self::Why { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
             | Self::Aggregation { target, .. } => Some(target),
@@ -265,6 +316,15 @@ impl ClientCommand {
 
 fn protocol(text: &str) -> Result<u8, String> {
     values::protocol(text).map_err(|rule| rule.0)
+}
+
+/// An address with or without a port.
+fn end(text: &str) -> Result<(IpAddr, u16), String> {
+    let with_port = text.parse::<SocketAddr>().map(|end| (end.ip(), end.port())).ok();
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    with_port.or_else(|| bare.parse().ok().map(|address| (address, 0))).ok_or_else(|| {
+        "this is neither an address nor an address with a port; write one like 10.0.0.1:4000 or [2001:db8::1]:4000".into()
+    })
 }
 
 fn role(text: &str) -> Result<Role, String> {

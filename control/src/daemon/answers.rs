@@ -41,6 +41,10 @@ impl Node {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
             }
+            Request::Why { flow, here } => {
+                self.begin_why(flow, here, reply);
+                return Ok(());
+            }
             Request::SessionsCount { filter } => {
                 self.begin_walk(Errand::Count { filter, count: Count::default(), reply });
                 return Ok(());

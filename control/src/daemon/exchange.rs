@@ -54,6 +54,7 @@ impl Node {
             FromWorker::HandOver { to, record } => self.replicator.hand_over(to, &record),
             FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
             FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
+            FromWorker::Explained { id, explained } => self.take_explained(id, &explained),
             FromWorker::Judged { policy, judgement, question } => {
                 self.log_judgement(policy, &judgement, &question);
             }
@@ -130,6 +131,8 @@ impl Node {
                 }
             }
             PeerEvent::TunnelKey { from, key } => self.take_tunnel_key(from, *key)?,
+            PeerEvent::Question { from, number, text } => self.take_question(from, number, &text),
+            PeerEvent::Answer { from, number, text } => self.take_answer(from, number, &text),
             PeerEvent::Datagram { from, bytes } => {
                 let now = self.now();
                 self.membership.handle_message(from, &bytes, now);

@@ -12,6 +12,7 @@ use samepath_dataplane::settings::Settings;
 use super::Node;
 use crate::config::{Config, values};
 use crate::operator::api::{PolicyReply, PolicyRule, Reply};
+use crate::operator::why::RuleSaid;
 use crate::policy::{Compiled, PolicyError, PolicyFile};
 
 /// Name of the counters of flows that no rule matched; no rule can have it.
@@ -134,6 +135,19 @@ impl InForceHere {
     /// Its version, 0 without one.
     pub(super) fn version(&self) -> u32 {
         self.version_of(self.number)
+    }
+
+    /// What the policy with this number says by a judgement; `None` if it is in force no longer.
+    pub(super) fn said(&self, number: u16, judgement: &Judgement) -> Option<RuleSaid> {
+        let compiled = self.compiled.as_ref().filter(|one| one.policy.number == number)?;
+        let rule = compiled.file.rules.get(judgement.rule as usize);
+        Some(RuleSaid {
+            rule: rule.map(|rule| rule.name.clone()),
+            line: rule.map_or(0, |rule| rule.line),
+            action: rule
+                .map_or_else(|| judgement.action.name().into(), |rule| rule.action_text().to_string()),
+            digest: compiled.digest.clone(),
+        })
     }
 
     /// Why the last reload changed nothing, if it failed.

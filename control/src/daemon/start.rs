@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::duty::Duty;
 use super::forwarder::Forwarding;
+use super::inquiries::Inquiries;
 use super::keys::KeysInUse;
 use super::policy::InForceHere;
 use super::walks::Walks;
@@ -135,6 +136,7 @@ impl Node {
             policy,
             keys: KeysInUse::new(&keys),
             walks: Walks::default(),
+            inquiries: Inquiries::default(),
             duty: Duty::default(),
             refusals: Vec::new(),
             watched: clock.now(),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drain::Drain;
 use super::filter::Filter;
+use super::why::{Flow, Why};
 
 /// Version of the names and meanings in this file.
 pub const SCHEMA: u32 = 1;
@@ -53,6 +54,14 @@ pub enum Request {
         #[serde(default)]
         dport: u16,
     },
+    /// What happens to a packet of a flow, and why → [`Reply::Why`].
+    Why {
+        /// The packet.
+        flow: Flow,
+        /// Ask this node alone.
+        #[serde(default)]
+        here: bool,
+    },
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -82,6 +91,7 @@ impl Request {
             | Request::Sessions { .. }
             | Request::SessionsCount { .. }
             | Request::Stats
+            | Request::Why { .. }
             | Request::Policy
             | Request::Director { .. } => false,
         }
@@ -104,6 +114,8 @@ pub enum Reply {
     Stats(Box<Stats>),
     /// Who is Director and why.
     Director(Director),
+    /// What happens to a packet of a flow.
+    Why(Box<Why>),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
     /// The policy in force.

@@ -20,8 +20,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// No daemon answers.
 pub const UNREACHABLE: u8 = 3;
-/// `samepath status`: the node runs but is not ready.
-pub const NOT_READY: u8 = 5;
+/// `status`: the node runs but is not ready. `why`: nodes did not answer, or do not agree.
+pub const DEGRADED: u8 = 5;
 
 /// How long a daemon may take to answer. It answers within milliseconds; long lists come in pages.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +96,8 @@ pub(super) fn print(reply: &Reply, json: bool, out: &mut impl Write) -> Result<u
 
 fn code(reply: &Reply) -> u8 {
     match reply {
-        Reply::Status(status) if !status.ready => NOT_READY,
+        Reply::Status(status) if !status.ready => DEGRADED,
+        Reply::Why(why) if !why.agreed || !why.silent.is_empty() => DEGRADED,
         _ => FINE,
     }
 }

@@ -14,6 +14,7 @@ pub mod stats;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod why;
 
 pub use api::{Reply, Request};
 pub use filter::Filter;

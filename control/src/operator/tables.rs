@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, ServiceRow, Stats, Status};
 use super::drain::Stage;
+use super::why;
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
 pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -16,6 +17,7 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
         Reply::Policy(policy) => print_policy(policy, out)?,
+        Reply::Why(why) => why::print(why, out)?,
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
@@ -28,7 +30,11 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Rows under a heading, columns as wide as their widest cell; numbers to the right.
-fn table<const N: usize>(out: &mut impl Write, heading: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+pub(super) fn table<const N: usize>(
+    out: &mut impl Write,
+    heading: [&str; N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
     let mut widths = heading.map(|cell| cell.chars().count());
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -108,6 +108,24 @@ pub enum PeerEvent {
         /// The key.
         key: Box<PeerKey>,
     },
+    /// An operator of the peer asks something.
+    Question {
+        /// The peer.
+        from: NodeId,
+        /// To be given back with the answer.
+        number: u32,
+        /// What is asked.
+        text: Vec<u8>,
+    },
+    /// The peer answers a question of this node.
+    Answer {
+        /// The peer.
+        from: NodeId,
+        /// The question's.
+        number: u32,
+        /// What it says.
+        text: Vec<u8>,
+    },
     /// A datagram of the peer, whoever else's words it may carry.
     Datagram {
         /// Its sender.

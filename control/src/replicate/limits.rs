@@ -40,6 +40,13 @@ pub const HANDED_OVER: usize = 65_536;
 /// Claims in one frame, 44 bytes each.
 pub const FRAME_CLAIMS: usize = 1024;
 
+/// Longest question or answer of an operator, bytes: what one node says of a flow is below 4 kB.
+pub const TEXT_MAX: usize = 32 * 1024;
+
+/// Questions and answers waiting for one peer, all of which are small or rare. More are dropped: who asked is told which
+/// nodes did not answer.
+pub const TEXTS: usize = 256;
+
 /// Events waiting for the consumer, up to a frame of records each (some 10 MB). When it is full the
 /// streams are not read and QUIC holds the peers back.
 pub const EVENTS: usize = 64;

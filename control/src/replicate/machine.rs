@@ -260,6 +260,18 @@ impl Machine {
         }
     }
 
+    /// Asks a peer an operator's question; false if it cannot be asked now.
+    pub fn question(&mut self, to: NodeId, number: u32, text: &[u8]) -> bool {
+        self.sender(to).is_some_and(|sender| sender.say(message::question(number, text)))
+    }
+
+    /// Answers a peer's question, best effort.
+    pub fn answer(&mut self, to: NodeId, number: u32, text: &[u8]) {
+        if let Some(sender) = self.sender(to) {
+            sender.say(message::answer(number, text));
+        }
+    }
+
     fn sender(&mut self, peer: NodeId) -> Option<&mut Sender> {
         self.peers.get_mut(&peer).map(|peer| &mut peer.sender)
     }

@@ -15,9 +15,11 @@
 //!  8 ClaimsDenied count u16 · claims
 //!  9 HandOver     count u16 · records
 //!  10 TunnelKey   number u8 · key 16
+//!  11 Question    number u32 · length u16 · text
+//!  12 Answer      number u32 · length u16 · text
 //!  claim: lo 16 · hi 16 · lo port u16 · hi port u16 · protocol and VLANs u32 · generation u32
 //! ```
-//! The dialling node sends 1, 2, 3, 4, 5, 7, 8, 9, 10; the accepting one 1 and 6.
+//! The dialling node sends 1, 2, 3, 4, 5, 7 to 12; the accepting one 1 and 6.
 //! A frame says the version both nodes agreed on at Hello. Frames of a version above its own (but Hello)
 //! and unknown kinds are skipped; bytes behind a known body too, so later releases add fields behind.
 
@@ -27,7 +29,7 @@ use samepath_dataplane::wire::record::{Record, RecordError};
 use samepath_dataplane::wire::tunnel::TunnelKey;
 
 use super::hello::Hello;
-use super::limits::{FRAME_CLAIMS, FRAME_RECORDS};
+use super::limits::{FRAME_CLAIMS, FRAME_RECORDS, TEXT_MAX};
 
 /// Highest version this release speaks.
 pub const VERSION: u8 = 2;
@@ -47,6 +49,8 @@ const CLAIM_CHECKS: u8 = 7;
 const CLAIMS_DENIED: u8 = 8;
 const HAND_OVER: u8 = 9;
 const TUNNEL_KEY: u8 = 10;
+const QUESTION: u8 = 11;
+const ANSWER: u8 = 12;
 
 /// A flow and the generation of the claim spoken of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +113,20 @@ pub enum Message {
     HandOver(Vec<Record>),
     /// The receiver shall speak to the sender in the tunnel with this key from now on.
     TunnelKey(Box<PeerKey>),
+    /// An operator of the sender asks the receiver something (JSON, as on the operator socket).
+    Question {
+        /// Given back with the answer.
+        number: u32,
+        /// What is asked.
+        text: Vec<u8>,
+    },
+    /// Answer to a question of the receiver.
+    Answer {
+        /// The question's.
+        number: u32,
+        /// What is answered.
+        text: Vec<u8>,
+    },
     /// A frame of a kind or version this node does not know.
     Unknown(u8),
 }
@@ -168,6 +186,14 @@ impl Message {
                 let [id] = take(&mut body, kind)?;
                 Self::TunnelKey(Box::new(PeerKey { id, key: TunnelKey::new(take(&mut body, kind)?) }))
             }
+            QUESTION => {
+                let number = u32::from_be_bytes(take(&mut body, kind)?);
+                Self::Question { number, text: text(&mut body, kind)? }
+            }
+            ANSWER => {
+                let number = u32::from_be_bytes(take(&mut body, kind)?);
+                Self::Answer { number, text: text(&mut body, kind)? }
+            }
             _ => Self::Unknown(kind),
         })
     }
@@ -185,6 +211,8 @@ impl Message {
             Self::ClaimsDenied(_) => CLAIMS_DENIED,
             Self::HandOver(_) => HAND_OVER,
             Self::TunnelKey(_) => TUNNEL_KEY,
+            Self::Question { .. } => QUESTION,
+            Self::Answer { .. } => ANSWER,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -272,6 +300,25 @@ pub fn tunnel_key(key: &PeerKey) -> Vec<u8> {
     })
 }
 
+/// Frame of an operator's question, at most [`TEXT_MAX`] bytes of it.
+pub fn question(number: u32, text: &[u8]) -> Vec<u8> {
+    text_frame(QUESTION, number, text)
+}
+
+/// Frame of the answer to an operator's question, at most [`TEXT_MAX`] bytes of it.
+pub fn answer(number: u32, text: &[u8]) -> Vec<u8> {
+    text_frame(ANSWER, number, text)
+}
+
+fn text_frame(kind: u8, number: u32, text: &[u8]) -> Vec<u8> {
+    let text = &text[..text.len().min(TEXT_MAX)];
+    frame(kind, 6 + text.len(), |out| {
+        out.extend_from_slice(&number.to_be_bytes());
+        out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        out.extend_from_slice(text);
+    })
+}
+
 fn claims_frame(kind: u8, claims: &[Claim]) -> Vec<u8> {
     frame(kind, 2 + claims.len() * CLAIM_SIZE, |out| {
         out.extend_from_slice(&(claims.len() as u16).to_be_bytes());
@@ -315,6 +362,13 @@ fn records(body: &mut &[u8], kind: u8) -> Result<Vec<Record>, Malformed> {
     (0..count).map(|_| Record::decode(body).map_err(Malformed::Record)).collect()
 }
 
+fn text(body: &mut &[u8], kind: u8) -> Result<Vec<u8>, Malformed> {
+    let length = count(body, kind, TEXT_MAX)?;
+    let (text, rest) = body.split_at_checked(length).ok_or(Malformed::Short(kind))?;
+    *body = rest;
+    Ok(text.to_vec())
+}
+
 fn claims(body: &mut &[u8], kind: u8) -> Result<Vec<Claim>, Malformed> {
     let count = count(body, kind, FRAME_CLAIMS)?;
     (0..count)
@@ -351,6 +405,12 @@ mod tests {
     }
 
     #[test]
+    fn questions_and_answers_on_the_wire() {
+        assert_eq!(question(258, b"?!"), [0, 0, 0, 10, 2, 11, 0, 0, 1, 2, 0, 2, b'?', b'!']);
+        assert_eq!(answer(258, b""), [0, 0, 0, 8, 2, 12, 0, 0, 1, 2, 0, 0]);
+    }
+
+    #[test]
     fn ack_on_the_wire() {
         let bytes = ack(Ack { sequence: 0x0102, sync: 3, pages: 4 });
         assert_eq!(bytes, [0, 0, 0, 18, 2, 6, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 4]);
@@ -376,6 +436,8 @@ mod tests {
             (claim_checks(&[claim(), claim()]), Message::ClaimChecks(vec![claim(), claim()])),
             (tunnel_key(&key()), Message::TunnelKey(Box::new(key()))),
             (claims_denied(&[claim()]), Message::ClaimsDenied(vec![claim()])),
+            (question(7, b"why"), Message::Question { number: 7, text: b"why".to_vec() }),
+            (answer(7, b""), Message::Answer { number: 7, text: Vec::new() }),
         ] {
             let length = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             assert_eq!(length as usize, bytes.len() - 4);
@@ -395,6 +457,8 @@ mod tests {
             bulk_end(4),
             claim_checks(&[claim()]),
             tunnel_key(&key()),
+            question(7, b"why"),
+            answer(7, b"so"),
             ack(Ack::default()),
         ] {
             for cut in 4..bytes.len() {

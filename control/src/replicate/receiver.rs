@@ -106,6 +106,8 @@ impl Receiver {
             Message::ClaimsDenied(claims) => Ok(Some(PeerEvent::ClaimsDenied { from, claims })),
             Message::HandOver(records) => Ok(Some(PeerEvent::HandOver { from, mark: self.mark, records })),
             Message::TunnelKey(key) => Ok(Some(PeerEvent::TunnelKey { from, key })),
+            Message::Question { number, text } => Ok(Some(PeerEvent::Question { from, number, text })),
+            Message::Answer { number, text } => Ok(Some(PeerEvent::Answer { from, number, text })),
             Message::Unknown(_) => Ok(None),
             Message::Hello(_) | Message::Ack(_) => Err(Malformed::Order(kind)),
         }

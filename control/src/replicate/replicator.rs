@@ -248,6 +248,19 @@ impl Replicator {
         self.wake(to);
     }
 
+    /// Asks a peer an operator's question; false if it cannot be asked now. [`PeerEvent::Answer`] brings the answer.
+    pub fn question(&self, to: NodeId, number: u32, text: &[u8]) -> bool {
+        let asked = self.shared.machine().question(to, number, text);
+        self.wake(to);
+        asked
+    }
+
+    /// Answers a peer's question, best effort.
+    pub fn answer(&self, to: NodeId, number: u32, text: &[u8]) {
+        self.shared.machine().answer(to, number, text);
+        self.wake(to);
+    }
+
     /// Every connected peer has acknowledged everything.
     pub fn is_flushed(&self) -> bool {
         self.shared.machine().is_flushed()

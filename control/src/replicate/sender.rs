@@ -9,7 +9,9 @@ use samepath_dataplane::wire::record::Record;
 
 use super::event::{BulkRoom, PeerEvent};
 use super::hello::Hello;
-use super::limits::{CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, HANDED_OVER, PAGE_WINDOW, RECORD_MAX};
+use super::limits::{
+    CLAIMS, FRAME_BYTES, FRAME_CLAIMS, FRAME_RECORDS, HANDED_OVER, PAGE_WINDOW, RECORD_MAX, TEXTS,
+};
 use super::log::Log;
 use super::message::{self, Ack, Claim};
 
@@ -41,6 +43,8 @@ pub struct Sender {
     denied: VecDeque<Claim>,
     handed_over: VecDeque<Record>,
     key: Option<PeerKey>,
+    /// Frames of operators' questions and answers.
+    texts: VecDeque<Vec<u8>>,
     claims_dropped: u64,
     resent: u64,
 }
@@ -103,6 +107,7 @@ impl Sender {
             denied: VecDeque::new(),
             handed_over: VecDeque::new(),
             key: None,
+            texts: VecDeque::new(),
             claims_dropped: 0,
             resent: 0,
         }
@@ -125,6 +130,7 @@ impl Sender {
         self.denied.clear();
         self.handed_over.clear();
         self.key = None;
+        self.texts.clear();
         was_live
     }
 
@@ -222,6 +228,9 @@ impl Sender {
         }
         if let Some(key) = self.key.take() {
             return Some(message::tunnel_key(&key));
+        }
+        if let Some(text) = self.texts.pop_front() {
+            return Some(text);
         }
         if let Some(claims) = next_claims(&mut self.checks) {
             return Some(message::claim_checks(&claims));
@@ -328,6 +337,15 @@ impl Sender {
         if self.is_live() {
             self.key = Some(key);
         }
+    }
+
+    /// A question or an answer for the peer. False, and it is dropped, if the peer is not connected or too much waits.
+    pub fn say(&mut self, frame: Vec<u8>) -> bool {
+        let room = self.is_live() && self.texts.len() < TEXTS;
+        if room {
+            self.texts.push_back(frame);
+        }
+        room
     }
 
     /// Sequence number of the oldest change the log must keep for this peer.

@@ -21,6 +21,11 @@ pub fn is_error(ipv6: bool, kind: u8) -> bool {
     if ipv6 { matches!(kind, 1..=4) } else { matches!(kind, 3 | 4 | 5 | 11 | 12) }
 }
 
+/// Type of an echo request of ICMP.
+pub const ECHO: u8 = 8;
+/// Type of an echo request of ICMPv6.
+pub const ECHO_V6: u8 = 128;
+
 /// `Some(true)` for the request of a query that carries an identifier, `Some(false)` for its reply.
 /// IPv4: echo, timestamp, information, address mask. IPv6: echo.
 pub fn query(ipv6: bool, kind: u8) -> Option<bool> {

@@ -32,11 +32,25 @@ pub(super) struct Gate {
     pub(super) terms: u8,
     /// That session stays here.
     pub(super) local: bool,
-    judged: Option<(Judgement, Question)>,
+    pub(super) judged: Option<(Judgement, Question)>,
 }
 
 impl Gate {
-    const OPEN: Self = Self { allowed: true, terms: 0, local: false, judged: None };
+    pub(super) const OPEN: Self = Self { allowed: true, terms: 0, local: false, judged: None };
+
+    /// What the policy makes of a packet that may begin a flow; an error ends it.
+    pub(super) fn of_new(policy: &Policy, packet: &Packet, question: &Question) -> Result<Self, Judgement> {
+        let judgement = policy.judge(question);
+        let Judgement { terms, local, .. } = judgement;
+        let judged = Some((judgement, *question));
+        if judgement.allows() {
+            return Ok(Self { allowed: true, terms, local, judged });
+        }
+        if may_answer(packet) && could_be_answer(policy, question) {
+            return Ok(Self { allowed: false, judged, ..Self::OPEN });
+        }
+        Err(judgement)
+    }
 
     /// True if the session follows the node's own settings.
     pub(super) fn is_plain(&self) -> bool {
@@ -79,17 +93,8 @@ impl<I: Io> Worker<I> {
 
     fn gate_of_new(&mut self, job: &Job<I::Frame>, now: NowMs) -> Result<Gate, Verdict> {
         let question = self.question(job, &job.packet.key, job.packet.direction, self.zone_of(job));
-        let policy = &self.snapshots.policy.policy;
-        let judgement = policy.judge(&question);
-        let Judgement { terms, local, .. } = judgement;
-        let judged = Some((judgement, question));
-        if judgement.allows() {
-            return Ok(Gate { allowed: true, terms, local, judged });
-        }
-        if may_answer(&job.packet) && could_be_answer(policy, &question) {
-            return Ok(Gate { allowed: false, judged, ..Gate::OPEN });
-        }
-        Err(self.refuse(&judgement, &question, DropReason::PolicyDenied, now))
+        Gate::of_new(&self.snapshots.policy.policy, &job.packet, &question)
+            .map_err(|judgement| self.refuse(&judgement, &question, DropReason::PolicyDenied, now))
     }
 
     /// The policy has changed since the session was judged.
@@ -115,16 +120,7 @@ impl<I: Io> Worker<I> {
     /// Judges a session by where it began; `None` if this packet does not tell what is needed.
     fn judge_session(&self, job: &Job<I::Frame>, session: &Session) -> Option<(Judgement, Question)> {
         let told = matches!(job.packet.l4, L4::IcmpQuery { .. }) || !is_icmp(&session.key);
-        if !told {
-            return None;
-        }
-        let Admission { zone, reversed, .. } = session.admission;
-        let direction = if reversed { session.origin.reversed() } else { session.origin };
-        let question = self.question(job, &session.key, direction, zone);
-        let policy = &self.snapshots.policy.policy;
-        let judgement =
-            if zone == 0 { policy.judge_from_anywhere(&question) } else { policy.judge(&question) };
-        Some((judgement, question))
+        told.then(|| judge_by_origin(&self.snapshots.policy.policy, session, self.request_of(job)))
     }
 
     /// Judges what a decision makes of this node: the Owner of a new flow, or of another node's.
@@ -201,10 +197,7 @@ impl<I: Io> Worker<I> {
         };
         let mut direction = packet.direction;
         if !judgement.allows() {
-            let answered = policy.judge_from_anywhere(&reversed(&question));
-            if !may_answer(packet) || !answered.allows() {
-                return Err((judgement, question));
-            }
+            let answered = answers_allowed(policy, packet, &question).ok_or((judgement, question))?;
             (judgement, direction, admission.zone) = (answered, direction.reversed(), 0);
         }
         admission.reversed = direction != session.origin;
@@ -245,7 +238,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// What becomes of a packet that a rule refuses.
+    /// A rule refuses a packet: what becomes of it.
     fn refuse(
         &mut self,
         judgement: &Judgement,
@@ -255,11 +248,7 @@ impl<I: Io> Worker<I> {
     ) -> Verdict {
         self.snapshots.policy.hits.refused(judgement);
         self.tell_log(judgement, question, now);
-        match (judgement.action, reason) {
-            (Action::Reject, DropReason::PolicyEnded) => Verdict::Reject(reason),
-            (Action::Reject, _) => Verdict::Reject(DropReason::PolicyRejected),
-            (Action::Allow | Action::Service(_) | Action::Deny, _) => Verdict::Drop(reason),
-        }
+        refusal(judgement, reason)
     }
 
     fn tell_log(&mut self, judgement: &Judgement, question: &Question, now: NowMs) {
@@ -281,30 +270,56 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn question(&self, job: &Job<I::Frame>, key: &FlowKey, direction: Direction, zone: u8) -> Question {
-        let (from, to) = key.ends(direction);
-        let mut question = Question {
-            zone,
-            protocol: key.proto(),
-            source: from.0,
-            destination: to.0,
-            source_port: from.1,
-            destination_port: to.1,
-        };
-        if is_icmp(key) {
-            // Of ICMP the identifier is in both ports; what counts is the request's type.
-            let layout = &job.packet.layout;
-            let at = usize::from(layout.inner_off) + usize::from(layout.l4_off);
-            let kind = self.io.bytes(&job.frame).get(at).copied().unwrap_or(0);
-            question.source_port = 0;
-            question.destination_port = icmp::request_of(layout.is_ipv6(), kind).into();
+    /// Of an ICMP query the type of its request; 0 of anything else.
+    fn request_of(&self, job: &Job<I::Frame>) -> u8 {
+        let layout = &job.packet.layout;
+        if !is_icmp(&job.packet.key) {
+            return 0;
         }
-        question
+        let at = usize::from(layout.inner_off) + usize::from(layout.l4_off);
+        let kind = self.io.bytes(&job.frame).get(at).copied().unwrap_or(0);
+        icmp::request_of(layout.is_ipv6(), kind)
+    }
+
+    fn question(&self, job: &Job<I::Frame>, key: &FlowKey, direction: Direction, zone: u8) -> Question {
+        question_of(key, direction, zone, self.request_of(job))
     }
 
     /// Routes or policy are new: what sessions remember of them holds no longer.
     pub(super) fn new_paths(&mut self) {
         self.paths = self.paths.wrapping_add(1) & crate::session::table::PATHS;
+    }
+}
+
+/// What the policy is asked about a packet. `request`: of an ICMP query the type of its request.
+pub(super) fn question_of(key: &FlowKey, direction: Direction, zone: u8, request: u8) -> Question {
+    let (from, to) = key.ends(direction);
+    // Of ICMP the identifier is in both ports; what counts is the request's type.
+    let (source_port, destination_port) = if is_icmp(key) { (0, request.into()) } else { (from.1, to.1) };
+    Question { zone, protocol: key.proto(), source: from.0, destination: to.0, source_port, destination_port }
+}
+
+/// Judges a session by where it began.
+pub(super) fn judge_by_origin(policy: &Policy, session: &Session, request: u8) -> (Judgement, Question) {
+    let Admission { zone, reversed, .. } = session.admission;
+    let direction = if reversed { session.origin.reversed() } else { session.origin };
+    let question = question_of(&session.key, direction, zone, request);
+    let judgement = if zone == 0 { policy.judge_from_anywhere(&question) } else { policy.judge(&question) };
+    (judgement, question)
+}
+
+/// What the policy says of the flow that a packet which may not begin one would answer, if it allows that.
+pub(super) fn answers_allowed(policy: &Policy, packet: &Packet, question: &Question) -> Option<Judgement> {
+    let answered = policy.judge_from_anywhere(&reversed(question));
+    (may_answer(packet) && answered.allows()).then_some(answered)
+}
+
+/// What becomes of a packet that a rule refuses.
+pub(super) fn refusal(judgement: &Judgement, reason: DropReason) -> Verdict {
+    match (judgement.action, reason) {
+        (Action::Reject, DropReason::PolicyEnded) => Verdict::Reject(reason),
+        (Action::Reject, _) => Verdict::Reject(DropReason::PolicyRejected),
+        (Action::Allow | Action::Service(_) | Action::Deny, _) => Verdict::Drop(reason),
     }
 }
 

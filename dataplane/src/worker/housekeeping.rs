@@ -93,6 +93,11 @@ impl<I: Io> Worker<I> {
                 self.walks.begin(Purpose::Page { id, owned_only }, from);
             }
             ToWorker::Adopt { owner } => self.walks.begin(Purpose::Adopt { owner, restarted: true }, 0),
+            ToWorker::Explain { id, inquiry } => {
+                let explained = Box::new(self.explain(&inquiry, now));
+                // With a full outbox nobody is answered, and who asked does not wait for ever.
+                let _ = self.mailbox.outbox.push(FromWorker::Explained { id, explained });
+            }
             ToWorker::Stop => self.stopping = Some(now),
         }
     }

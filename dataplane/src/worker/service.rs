@@ -35,7 +35,12 @@ impl<I: Io> Worker<I> {
 
     /// The service of a session that begins with this packet: where it comes from, else what the policy says.
     pub(super) fn service_of_new(&self, job: &Job<I::Frame>, judgement: &Judgement) -> u8 {
-        match (self.service_it_came_from(job), judgement.service()) {
+        self.service_by(self.service_it_came_from(job), judgement)
+    }
+
+    /// [`Worker::service_of_new`] of a packet that comes from service `from`.
+    pub(super) fn service_by(&self, from: u8, judgement: &Judgement) -> u8 {
+        match (from, judgement.service()) {
             (0, number) if self.services.get(number).is_some_and(Service::is_bypassed) => 0,
             (0, number) => number,
             (from, _) => from,

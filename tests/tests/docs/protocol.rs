@@ -166,6 +166,8 @@ fn name(message: &Message) -> &'static str {
         Message::ClaimsDenied(_) => "ClaimsDenied",
         Message::HandOver(_) => "HandOver",
         Message::TunnelKey(_) => "TunnelKey",
+        Message::Question { .. } => "Question",
+        Message::Answer { .. } => "Answer",
         Message::Unknown(_) => "unknown",
     }
 }
@@ -184,6 +186,8 @@ fn numbers_of_the_messages() {
         Message::ClaimsDenied(Vec::new()),
         Message::HandOver(Vec::new()),
         Message::TunnelKey(Box::new(PeerKey { id: 1, key: TunnelKey::new(KEY) })),
+        Message::Question { number: 1, text: Vec::new() },
+        Message::Answer { number: 1, text: Vec::new() },
     ];
     let code: Vec<_> =
         messages.iter().map(|message| (message.kind().to_string(), name(message).to_owned())).collect();
