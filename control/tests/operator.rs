@@ -9,6 +9,7 @@ use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role,
 use samepath::operator::api::{PolicyReply, PolicyRule};
 use samepath::operator::drain::{Drain, Stage};
 use samepath::operator::server::SocketError;
+use samepath::operator::why::{self, Silent};
 use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -121,6 +122,11 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
         Request::Drain | Request::Undrain | Request::Leave => {
             let stage = if ready { Stage::Drained } else { Stage::Draining };
             Reply::Drain(Drain { node: 4, stage, owned: 7, began_with: 9, ..Drain::default() })
+        }
+        Request::Why { flow, here } => {
+            let silent = Silent { node: 3, reason: "no control channel to it".into() };
+            let silent = if here { Vec::new() } else { vec![silent] };
+            Reply::Why(Box::new(why::merge(flow, Vec::new(), silent)))
         }
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
@@ -260,6 +266,25 @@ async fn an_endless_request_is_cut_off() {
     let reply: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(reply["error"], "a request has at most 16384 bytes");
     assert_eq!(json(&daemon.run(&["stats", "--json"]).await)["rx"], 77);
+}
+
+#[tokio::test]
+async fn why_says_who_did_not_answer_and_its_exit_code_does_too() {
+    let daemon = Daemon::start(true);
+    let flow = ["why", "udp", "10.0.0.1:4000", "10.0.0.2:53"];
+    let asked = daemon.run(&flow).await;
+    let text = String::from_utf8(asked.stdout).unwrap();
+    assert_eq!(asked.status.code(), Some(5), "{text}");
+    assert!(text.starts_with("udp 10.0.0.1:4000 → 10.0.0.2:53\n"), "{text}");
+    assert!(text.contains("node 3 did not answer: no control channel to it"), "{text}");
+    let here = daemon.run(&[&flow[..], &["--here", "--json"]].concat()).await;
+    assert_eq!((here.status.code(), &json(&here)["flow"]["dport"]), (Some(0), &53.into()));
+    // A ping's identifier is in both ports.
+    let ping = daemon.run(&["why", "icmp", "10.0.0.1:77", "10.0.0.2", "--here", "--json"]).await;
+    assert_eq!(json(&ping)["flow"]["dport"], 77);
+    let wrong = daemon.run(&["why", "udp", "10.0.0.1:x", "10.0.0.2:53"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(complaint(&wrong).contains("[2001:db8::1]:4000"), "{}", complaint(&wrong));
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ pub struct Explained {
     pub later: Option<Verdict>,
     /// What happens to it in a Query of the ingress; `None` if that is this node.
     pub asked: Option<Verdict>,
+    /// What happens to it in a Lookup of the ingress, whose policy lets it begin nothing; `None` if that is this node.
+    pub looked_up: Option<Verdict>,
     /// What happens to it if this node is granted the flow; `None` if it knows the flow.
     pub granted: Option<Verdict>,
     /// Where a packet in this direction leaves.

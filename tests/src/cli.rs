@@ -58,6 +58,28 @@ impl Cli {
     }
 }
 
+/// A connection to a node's operator socket, for many questions.
+#[derive(Debug)]
+pub struct Line(BufReader<UnixStream>);
+
+impl Line {
+    /// Connects.
+    pub fn open(socket: &Path) -> Result<Self> {
+        let stream =
+            UnixStream::connect(socket).with_context(|| format!("nobody listens on {}", socket.display()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Asks a request of the operator socket.
+    pub fn ask(&mut self, request: &serde_json::Value) -> Result<serde_json::Value> {
+        self.0.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        serde_json::from_str(&line).with_context(|| format!("{request} was answered: {line:.400}"))
+    }
+}
+
 /// `samepath stats`.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct Stats {

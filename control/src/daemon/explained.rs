@@ -89,6 +89,7 @@ impl Node {
             arrives: self.said(explained.arrives),
             later: explained.later.as_ref().map(said),
             asked: explained.asked.as_ref().map(said),
+            looked_up: explained.looked_up.as_ref().map(said),
             granted: explained.granted.as_ref().map(said),
             way: self.way_said(&explained.way),
         }

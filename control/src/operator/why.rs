@@ -115,6 +115,8 @@ pub struct NodeWhy {
     pub later: Option<Said>,
     /// What happens to it if the ingress asks this node about it; null: this node is the ingress.
     pub asked: Option<Said>,
+    /// The same if the policy lets it begin nothing, so that only an Owner is looked for.
+    pub looked_up: Option<Said>,
     /// What happens to it if this node is granted the flow; null: the node knows the flow.
     pub granted: Option<Said>,
     /// Where it would leave.

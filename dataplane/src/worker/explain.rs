@@ -35,7 +35,7 @@ impl<I: Io> Worker<I> {
         let later = Case { packet: inquiry.later(hash), ..case };
         let view = &self.snapshots.view;
         let bucket = view.director.bucket(&inquiry.key);
-        let unknown = session.is_none();
+        let (unknown, elsewhere) = (session.is_none(), inquiry.ingress != view.me);
         Explained {
             session,
             epoch: view.epoch,
@@ -46,8 +46,8 @@ impl<I: Io> Worker<I> {
             judgement: self.judgement_on(&case),
             arrives: self.would(&case, Arrival::Data),
             later: unknown.then(|| self.would(&later, Arrival::Data)),
-            asked: (inquiry.ingress != view.me)
-                .then(|| self.would(&case, self.supposed(inquiry, TunnelKind::Query))),
+            asked: elsewhere.then(|| self.would(&case, self.supposed(inquiry, TunnelKind::Query))),
+            looked_up: elsewhere.then(|| self.would(&case, self.supposed(inquiry, TunnelKind::Lookup))),
             granted: unknown.then(|| self.would(&case, self.supposed(inquiry, TunnelKind::FirstPacket))),
             way: self.way_of(&case, slot, hash),
         }
@@ -108,6 +108,9 @@ impl<I: Io> Worker<I> {
         let (allowed, now) = (gate.allowed, case.now);
         let around = Surroundings { view, former, settings, allowed, services, from_service, now };
         let decision = decide(&case.packet, &arrival, session, &around);
+        if decision.verdict == Verdict::Drop(DropReason::PolicyDenied) {
+            return self.refused_lookup(case);
+        }
         match decision.change {
             Change::Put { session, .. } if session.role == Role::Owner => {
                 self.admitted(case, &session, decision.verdict, from_service)
@@ -116,6 +119,15 @@ impl<I: Io> Worker<I> {
                 let service = session.map_or(0, |session| session.admission.service);
                 through_service(decision.verdict, service, from_service)
             }
+        }
+    }
+
+    /// What the Director makes of a packet that may begin nothing, as [`Worker::refuse_lookup`] has it.
+    fn refused_lookup(&self, case: &Case<'_>) -> Verdict {
+        let judgement = self.snapshots.policy.policy.judge(&case.question());
+        match judgement.allows() {
+            true => Verdict::Drop(DropReason::PolicyDenied),
+            false => refusal(&judgement, DropReason::PolicyDenied),
         }
     }
 

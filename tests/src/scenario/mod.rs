@@ -12,6 +12,7 @@ pub mod simultaneous;
 pub mod split_flow;
 pub mod steady;
 pub mod strict;
+pub mod why;
 
 use anyhow::Result;
 

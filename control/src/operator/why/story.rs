@@ -74,11 +74,13 @@ fn path_of(nodes: &[NodeWhy], ingress: u16, known: bool) -> Vec<Step> {
             Entry::Data if known => node.later.as_ref().unwrap_or(&node.arrives),
             Entry::Data | Entry::Redirect => &node.arrives,
             Entry::Query => node.asked.as_ref().unwrap_or(&node.arrives),
+            Entry::Lookup => node.looked_up.as_ref().unwrap_or(&node.arrives),
             Entry::Grant => node.granted.as_ref().unwrap_or(&node.arrives),
         };
         next = said.to.map(|to| match &*said.verdict {
             "first_packet" => (to, Entry::Grant),
             "redirect" => (to, Entry::Redirect),
+            "lookup" => (to, Entry::Lookup),
             _ => (to, Entry::Query),
         });
         path.push(Step { node: at, said: said.clone() });
@@ -91,6 +93,7 @@ fn path_of(nodes: &[NodeWhy], ingress: u16, known: bool) -> Vec<Step> {
 enum Entry {
     Data,
     Query,
+    Lookup,
     Redirect,
     Grant,
 }

@@ -37,6 +37,7 @@ fn stranger(node: u16) -> NodeWhy {
         arrives: query(),
         later: Some(query()),
         asked: (node != 1).then(|| said("first_packet", Some(1))),
+        looked_up: (node != 1).then(|| said("drop", None)),
         granted: Some(said("forward", None)),
         way: Default::default(),
     }
@@ -103,6 +104,14 @@ fn an_owner_that_does_not_answer_is_known_by_others() {
     assert_eq!(path(&why), [(1, "redirect")]);
     let all = why.story.join("\n");
     assert!(all.contains("as others say") && all.contains("node 3 did not answer"), "{all}");
+}
+
+#[test]
+fn a_packet_that_may_begin_nothing_is_looked_up() {
+    let lookup = || said("lookup", Some(2));
+    let denied = NodeWhy { arrives: lookup(), later: Some(lookup()), ..stranger(1) };
+    let why = merge(flow(), vec![denied, stranger(2)], Vec::new());
+    assert_eq!(path(&why), [(1, "lookup"), (2, "drop")]);
 }
 
 #[test]
