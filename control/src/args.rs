@@ -8,8 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod client;
 mod daemon;
+mod setup;
 
 pub use client::ClientCommand;
+pub use setup::SetupCommand;
 
 use crate::config::Flags;
 use crate::config::values;
@@ -32,6 +34,22 @@ pub enum Command {
     Run(Flags),
     /// Check the configuration and this machine without starting anything (same flags as run)
     Check(Flags),
+    /// Say in words what is wrong with this host, and the command that mends it (exit code 0 nothing,
+    /// 5 warnings, 1 errors)
+    Doctor {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        /// What is to run; without: the running node, else the only file in /etc/samepath
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Tune this host in stages, and undo it
+    Setup {
+        /// What to do.
+        #[command(subcommand)]
+        command: SetupCommand,
+    },
     /// Make the cluster's keys
     Keys {
         /// Which keys.

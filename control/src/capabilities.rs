@@ -21,19 +21,32 @@ pub const NEEDED: [Needed; 4] = [
 /// CAP_SYS_ADMIN, which stands for the last two.
 const SYS_ADMIN: u32 = 21;
 
+/// CAP_IPC_LOCK.
+const IPC_LOCK: u32 = 14;
+
 /// Refuses to go on without them; the sentence names those that are missing and the remedy.
 pub fn require() -> anyhow::Result<()> {
     // A kernel that does not say will refuse by itself.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let Some(lacking) = effective(&status).map(lacking).filter(|lacking| !lacking.is_empty()) else {
+    let Some(lacking) = lacking_in(&status).filter(|lacking| !lacking.is_empty()) else {
         return Ok(());
     };
     let list: Vec<String> =
         lacking.iter().map(|needed| format!("{} ({})", needed.name, needed.purpose)).collect();
-    anyhow::bail!(
-        "this process lacks {}: run as root, by the systemd unit, or give what is missing to its user, for example with `setpriv --inh-caps=+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock --ambient-caps=+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock samepath run …`",
-        list.join(", ")
-    )
+    anyhow::bail!("this process lacks {}: {REMEDY}", list.join(", "))
+}
+
+/// What to do without them.
+pub const REMEDY: &str = "run as root, by the systemd unit, or give what is missing to its user, for example with `setpriv --inh-caps=+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock --ambient-caps=+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock samepath run …`";
+
+/// Those that the process of a /proc/PID/status lacks; `None`: it does not say.
+pub fn lacking_in(status: &str) -> Option<Vec<&'static Needed>> {
+    effective(status).map(lacking)
+}
+
+/// Whether that process may lock memory beyond its limit (CAP_IPC_LOCK).
+pub fn locks_any_memory(status: &str) -> bool {
+    effective(status).is_some_and(|effective| effective & (1 << IPC_LOCK) != 0)
 }
 
 /// The effective set in a /proc/PID/status (proc(5)).

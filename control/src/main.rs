@@ -1,21 +1,26 @@
 //! The `samepath` program: reads the command line and hands over.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use samepath::args::{self, Cli, ClientCommand, Command, KeysCommand};
+use samepath::args::{self, Cli, ClientCommand, Command, KeysCommand, SetupCommand};
 use samepath::config::{self, Config, ConfigError, Flags};
+use samepath::doctor;
+use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
 use samepath::operator::drain;
 use samepath::policy::PolicyFile;
+use samepath::setup;
 
 fn main() -> ExitCode {
     let code = match Cli::of_process().command {
         Command::Run(flags) => run(&flags),
         Command::Check(flags) => check(&flags),
+        Command::Doctor { json, flags } => examine(&flags, json),
+        Command::Setup { command } => set_up(&command),
         Command::Keys { command } => make_keys(&command),
         Command::Completions { shell } => written(args::completions(shell, &mut io::stdout())),
         Command::Manpages { dir } => written(args::manpages(&dir)),
@@ -62,15 +67,40 @@ fn check(flags: &Flags) -> u8 {
     }
 }
 
-/// The configuration, checked against its own rules and this machine, and what deserves a look.
-fn configured(flags: &Flags) -> Result<(Config, Vec<String>), ConfigError> {
-    let variables: BTreeMap<String, String> = std::env::vars_os()
+fn examine(flags: &Flags, json: bool) -> u8 {
+    let case = Case::read(&Place::here(), flags, &variables());
+    let findings = doctor::examine(&case);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match doctor::print(&case, &findings, json, &mut out).and_then(|()| out.flush()) {
+        // A reader that stops reading (`| head`) is no error.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => written(Err(error)),
+        _ => doctor::exit_code(&findings),
+    }
+}
+
+fn set_up(command: &SetupCommand) -> u8 {
+    let (place, variables) = (Place::here(), variables());
+    let look = || Case::read(&place, &command.arguments().flags, &variables);
+    match setup::run(&command.order(), &place, &look, &mut io::stdout().lock()) {
+        Ok(code) => code,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => FINE,
+        Err(error) => written(Err(error)),
+    }
+}
+
+/// The process's variables that configure.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
         .filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             name.starts_with("SAMEPATH_").then(|| (name, value.to_string_lossy().into_owned()))
         })
-        .collect();
-    let config = config::load(flags, &variables)?;
+        .collect()
+}
+
+/// The configuration, checked against its own rules and this machine, and what deserves a look.
+fn configured(flags: &Flags) -> Result<(Config, Vec<String>), ConfigError> {
+    let config = config::load(flags, &variables())?;
     let warnings = config::verify_host(&config)?;
     Ok((config, warnings))
 }

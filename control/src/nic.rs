@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use samepath_bpf::PortRole;
-use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES};
+use samepath_dataplane::limits::{MAX_PORTS, MAX_QUEUES, XDP_HEADROOM};
 use samepath_dataplane::xsk::{self, Rss, RssSetting, receive_queues};
 
 use crate::config::{Config, RssChoice, ServicePort};
@@ -135,18 +135,37 @@ pub fn spread_as_before(nics: &[Nic]) {
     }
 }
 
-/// How many workers `--workers auto` means: one per queue of the interface with most, at most one per core.
+/// Frames of packet memory and the size of one, bytes, for `queues` receive queues in all and a largest MTU of
+/// `mtu`. A frame has room for the largest data packet with two VLAN tags and the larger tunnel header.
+pub fn packet_memory(config: &Config, queues: u32, mtu: u32) -> (u32, u32) {
+    let frame_size = if mtu + FRAME_OVERHEAD <= 2048 { 2048 } else { LARGEST_FRAME };
+    // Every receive and transmit ring full, and half as much again in hand.
+    (config.frames.unwrap_or(queues * config.ring_size * 5 / 2), frame_size)
+}
+
+/// Bytes of a frame that the IP packet cannot have: Ethernet with two tags, the tunnel, the kernel's room.
+pub const FRAME_OVERHEAD: u32 = 14 + 8 + 110 + XDP_HEADROOM;
+
+/// Bytes of the largest frame: a frame may not cross a page.
+pub const LARGEST_FRAME: u32 = 4096;
+
+/// How many workers there are on these interfaces.
 pub fn workers(config: &Config, nics: &[Nic]) -> usize {
+    workers_for(config, nics.iter().map(|nic| nic.queues).max().unwrap_or(1))
+}
+
+/// How many workers `--workers auto` means: one per queue of the interface with most (`queues`), at most one per
+/// core.
+pub fn workers_for(config: &Config, queues: u32) -> usize {
     match config.workers {
         crate::config::Workers::Count(count) => count,
         crate::config::Workers::Auto => {
-            let queues = nics.iter().map(|nic| nic.queues as usize).max().unwrap_or(1);
             let cores = if config.cores.is_empty() {
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
             } else {
                 config.cores.len()
             };
-            queues.min(cores).max(1)
+            (queues as usize).min(cores).max(1)
         }
     }
 }

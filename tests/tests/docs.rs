@@ -15,9 +15,11 @@ use clap::CommandFactory;
 use samepath::args::Cli;
 use samepath::config::options::{self, Kind, Opt};
 use samepath::config::{self, Flags};
+use samepath::doctor::CHECKS;
 use samepath::metrics::names::{Kind as MetricKind, Label, METRICS, Metric};
 use samepath::operator::api::{Replication, ServiceCount, Stats};
 use samepath::operator::client;
+use samepath::setup::STAGES;
 use samepath_bpf::OUTCOMES;
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::session::timeouts::Timeouts;
@@ -300,6 +302,25 @@ fn every_command_and_every_filter() {
         .map(|name| format!("--{name}"))
         .collect();
     assert_same("filters of sessions", &page, &code);
+}
+
+#[test]
+fn every_finding_of_doctor() {
+    let rows = Page::read("docs/doctor.md").table("table:findings");
+    let page: Vec<_> = rows.iter().map(|row| row[..2].to_vec()).collect();
+    let code: Vec<_> =
+        CHECKS.iter().map(|check| vec![check.id.to_owned(), check.severity.name().to_owned()]).collect();
+    assert_same("findings (name, severity)", &page, &code);
+    let tests = Page::read("tests/tests/host.rs").text().to_owned();
+    for row in rows.iter().filter(|row| row[4] == "host") {
+        assert!(tests.contains(&format!("\"{}\"", row[0])), "{} is not provoked on a host", row[0]);
+    }
+}
+
+#[test]
+fn every_stage_of_setup() {
+    let page = column(&Page::read("docs/setup.md").table("table:stages"), 0);
+    assert_same("stages", &page, &STAGES.map(|stage| stage.name.to_owned()));
 }
 
 #[test]

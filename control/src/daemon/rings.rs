@@ -4,7 +4,6 @@
 //! without one is: the decision below, and the probe itself in copy mode (`tests/tests/tuning.rs`).
 
 use anyhow::bail;
-use samepath_dataplane::limits::XDP_HEADROOM;
 use samepath_dataplane::xsk::{self, Opened, PROBE_FOR, PortPlan, Registration, SocketsPlan};
 
 use crate::config::{Config, XdpMode};
@@ -88,12 +87,9 @@ fn names(nics: &[Nic], ports: &[u8]) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
-/// A frame has room for the largest data packet with two VLAN tags and the larger tunnel header.
 fn sockets_plan(config: &Config, nics: &[Nic]) -> SocketsPlan {
-    const HEADERS: u32 = 14 + 8 + 110;
-    let largest = nics.iter().map(|nic| nic.mtu).max().unwrap_or(1500) + HEADERS;
-    let frame_size = if largest + XDP_HEADROOM <= 2048 { 2048 } else { 4096 };
-    let rings: u32 = nics.iter().map(|nic| nic.queues).sum();
+    let mtu = nics.iter().map(|nic| nic.mtu).max().unwrap_or(1500);
+    let (frames, frame_size) = nic::packet_memory(config, nics.iter().map(|nic| nic.queues).sum(), mtu);
     SocketsPlan {
         ports: nics
             .iter()
@@ -106,8 +102,7 @@ fn sockets_plan(config: &Config, nics: &[Nic]) -> SocketsPlan {
             .collect(),
         workers: nic::workers(config, nics),
         ring_size: config.ring_size,
-        // Every receive and transmit ring full, and half as much again in hand.
-        frames: config.frames.unwrap_or(rings * config.ring_size * 5 / 2),
+        frames,
         frame_size,
         zero_copy_only: config.xdp_mode == XdpMode::NativeZerocopy,
         huge_pages: config.tuning.huge_pages,

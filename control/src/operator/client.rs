@@ -79,7 +79,7 @@ pub fn run(
 }
 
 /// The socket that was named, or the only one of this machine.
-pub(super) fn socket(named: Option<&Path>) -> Result<PathBuf, ClientError> {
+pub(crate) fn socket(named: Option<&Path>) -> Result<PathBuf, ClientError> {
     match named {
         Some(path) => Ok(path.into()),
         None => only_socket(Path::new(RUN_DIR)),
