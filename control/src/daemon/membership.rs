@@ -103,7 +103,9 @@ impl Node {
         let grace_over = now.since(self.started) > self.config.join_grace_ms;
         // A worker takes its memory before its first turn, which is long for millions of sessions.
         let running = self.workers.counters().iter().all(|one| one.view_epoch.get() > 0);
-        if !self.ready && running && self.membership.evidence().is_ready(grace_over) {
+        // Who does not hear a member yet, and said that it takes flows, could displace it.
+        let met = self.membership.is_agreed() || grace_over;
+        if !self.ready && running && met && self.membership.evidence().is_ready(grace_over) {
             self.ready = true;
             tracing::info!("ready: sessions of all live peers are here");
         }

@@ -90,7 +90,7 @@ impl Membership {
             evidence: Evidence::new(config.peers.iter().copied()),
             swim: Swim::new(identity, config.timeout_ms, config.seed),
             rows: BTreeMap::new(),
-            own: Row { identity, count: 0, epoch: 1, hears: Vec::new(), policy: None },
+            own: Row { identity, count: 0, epoch: 1, hears: Vec::new(), policy: None, serves: Some(false) },
             next_row: NowMs(0),
             weight: 0,
             epoch: 1,
@@ -263,12 +263,14 @@ impl Membership {
             .map(|peer| peer.node)
             .collect();
         hears.sort_unstable();
-        if hears == self.own.hears && self.own.epoch == self.epoch && now < self.next_row {
+        let serves = Some(self.weight > 0);
+        let same = hears == self.own.hears && serves == self.own.serves && self.own.epoch == self.epoch;
+        if same && now < self.next_row {
             return;
         }
         self.next_row = now.plus((self.config.timeout_ms / 4).max(1));
         let (identity, count) = (self.swim.identity(), self.own.count + 1);
-        self.own = Row { identity, count, epoch: self.epoch, hears, policy: self.own.policy };
+        self.own = Row { identity, count, epoch: self.epoch, hears, policy: self.own.policy, serves };
         self.swim.pass_on(&self.own);
         let datagram = self.own.encode();
         for peer in self.evidence.peers().iter().filter(|peer| peer.connected) {
@@ -290,7 +292,7 @@ impl Membership {
         there.retain(|&node| self.is_registered(node, now));
         let peer = |node| self.evidence.peer(node);
         let serves = |node| match peer(node) {
-            Some(peer) => peer.weight > 0,
+            Some(peer) => peer.weight > 0 && fresh(&node).is_none_or(|(row, _)| row.serves != Some(false)),
             None => self.weight > 0,
         };
         let agreed = agree(&there, serves, |a, b| match fresh(&a) {

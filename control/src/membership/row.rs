@@ -3,8 +3,9 @@
 //! ```text
 //! 0 version 1 | 1 kind 2 | 2 node u16 | 4 started u64 | 12 renewals u16 | 14 count u32
 //! 18 epoch u32 | 22 number u8 | 23 nodes heard, u16 each, ascending | policy version u32
+//! takes flows u8, 0 or 1
 //! ```
-//! Big endian. The policy version may be missing. Bytes behind are skipped, rows of another version too.
+//! Big endian. The policy version may be missing, and what follows it. Bytes behind are skipped, rows of another version too.
 
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::limits::MAX_NODES;
@@ -42,6 +43,9 @@ pub struct Row {
     pub hears: Vec<NodeId>,
     /// Version of its policy, 0 without one; not all releases tell it.
     pub policy: Option<u32>,
+    /// Whether it takes flows; not all releases tell it. A Hello says so too, and may come sooner or later than the row:
+    /// whom a node hears is to be read with this one.
+    pub serves: Option<bool>,
 }
 
 impl Row {
@@ -68,7 +72,9 @@ impl Row {
         for node in &self.hears {
             out.extend_from_slice(&node.0.to_be_bytes());
         }
-        out.extend(self.policy.map(u32::to_be_bytes).into_iter().flatten());
+        let policy = self.policy.or(self.serves.map(|_| 0));
+        out.extend(policy.map(u32::to_be_bytes).into_iter().flatten());
+        out.extend(self.serves.map(u8::from));
         out
     }
 
@@ -93,7 +99,8 @@ impl Row {
             (0..number).map(|_| take(&mut rest).map(u16::from_be_bytes).map(NodeId)).collect();
         let hears = hears.filter(|hears| hears.is_sorted_by(|a, b| a < b))?;
         let policy = take(&mut rest).map(u32::from_be_bytes);
-        Some(Self { identity, count, epoch, hears, policy })
+        let serves = take(&mut rest).map(|[serves]| serves != 0);
+        Some(Self { identity, count, epoch, hears, policy, serves })
     }
 }
 
@@ -115,6 +122,7 @@ mod tests {
             epoch: 17,
             hears: vec![NodeId(1), NodeId(258)],
             policy: Some(0x1112_1314),
+            serves: Some(true),
         }
     }
 
@@ -122,13 +130,15 @@ mod tests {
     fn on_the_wire() {
         let bytes =
             [1, 2, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0x0a, 0x0b, 0x0c, 0x0d, 0, 0, 0, 17, 2, 0, 1, 1, 2];
-        let untold = Row { policy: None, ..row() };
+        let untold = Row { policy: None, serves: None, ..row() };
         assert_eq!(
             (untold.encode(), Row::decode(&bytes)),
             (bytes.to_vec(), Some(untold)),
             "an older release"
         );
         let bytes = [&bytes[..], &[0x11, 0x12, 0x13, 0x14]].concat();
+        assert_eq!(Row::decode(&bytes), Some(Row { serves: None, ..row() }), "a release between");
+        let bytes = [&bytes[..], &[1]].concat();
         assert_eq!(row().encode(), bytes);
         assert_eq!(Row::decode(&bytes), Some(row()));
         assert_eq!(Row::decode(&[&bytes[..], &[7, 7]].concat()), Some(row()), "what is behind is skipped");
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn what_no_node_can_say_is_no_row() {
         let good = row().encode();
-        for cut in 0..good.len() - 4 {
+        for cut in 0..good.len() - 5 {
             assert_eq!(Row::decode(&good[..cut]), None, "cut at {cut}");
         }
         for (at, value) in [(0, 9), (1, 1), (3, 0), (22, 64), (24, 9)] {

@@ -376,3 +376,32 @@ fn a_datagram_in_anothers_name_is_refused() {
     receiver.handle_message(NodeId(3), &[9, 9], now);
     assert_eq!(receiver.refused(), datagrams.len() as u64, "another release's are not refused");
 }
+
+#[test]
+fn a_node_that_starts_displaces_no_member_whatever_is_heard_first() {
+    seeds(|seed| {
+        let mut cluster = Cluster::new(3, seed);
+        cluster.kill(1);
+        cluster.pass(SETTLED_MS);
+        cluster.loss = 30;
+        cluster.start(1);
+        let mut serves = false;
+        for _ in 0..SETTLED_MS / STEP_MS {
+            serves |= cluster.agreed(1) == [1, 2, 3];
+            let machine = cluster.nodes[0].as_mut().expect("it was started");
+            machine.set_weight(u8::from(serves));
+            cluster.step();
+            for node in [2, 3] {
+                let agreed = cluster.agreed(node);
+                assert!(
+                    agreed.contains(&node),
+                    "seed {seed}: node {node} sees {agreed:?} at {}",
+                    cluster.now
+                );
+            }
+        }
+        cluster.loss = 5;
+        cluster.pass(SETTLED_MS);
+        cluster.all_see(&[1, 2, 3], &THREE, &format!("seed {seed}"));
+    });
+}

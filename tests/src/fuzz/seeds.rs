@@ -195,7 +195,7 @@ fn datagrams() -> Vec<Vec<u8>> {
     use samepath::membership::row::{Identity, Row};
     let row = |node: u16, renewals| {
         let identity = Identity { node, started: 9, renewals };
-        Row { identity, count: 3, epoch: 4, hears: vec![NodeId(1), NodeId(3)], policy: None }
+        Row { identity, count: 3, epoch: 4, hears: vec![NodeId(1), NodeId(3)], policy: None, serves: None }
     };
     let rows = [row(2, 0), row(3, 1)]
         .map(|row| prefixed(&[(row.identity.node - 2) as u8], &with_length(&row.encode())));
