@@ -205,6 +205,7 @@ impl<I: Io> Worker<I> {
             TunnelKind::Query | TunnelKind::Lookup => self.counters.query_tx.add(1),
             TunnelKind::FirstPacket => self.counters.first_packet_tx.add(1),
             TunnelKind::Redirect => self.counters.redirect_tx.add(1),
+            TunnelKind::Gather => self.counters.gather_tx.add(1),
             TunnelKind::Hello => {}
         }
     }

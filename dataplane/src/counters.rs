@@ -117,6 +117,10 @@ counters! {
     redirect_tx,
     /// Packets received as Owner (or passed on).
     redirect_rx,
+    /// Fragments sent to where the fragments of their packet meet.
+    gather_tx,
+    /// Fragments received because those of their packet meet here.
+    gather_rx,
     /// Flow directions handed to the XDP program.
     forwards_published,
     /// Entries taken back from it.
@@ -127,8 +131,10 @@ counters! {
     handoff_tx,
     /// Packets received from another core of this node.
     handoff_rx,
-    /// Packets now held (waiting for a neighbour).
+    /// Packets now held (waiting for a neighbour, or for the first fragment).
     held,
+    /// Fragments now waiting for the first one of their packet; part of `held`.
+    fragments_waiting,
     /// Claims written as Director.
     claims_granted,
     /// Sessions begun as Owner.

@@ -89,6 +89,9 @@ pub fn decide(
     around: &Surroundings<'_>,
 ) -> Decision {
     let case = Case { packet, arrival, around };
+    if let Some(gatherer) = case.gatherer() {
+        return case.gather_at(gatherer);
+    }
     match session {
         Some(session) if session.role == Role::Owner => case.as_owner(session),
         Some(session) if session.owner != case.me() && around.view.is_live(session.owner) => {
@@ -132,6 +135,28 @@ impl Case<'_> {
             L4::IcmpError => DropReason::IcmpErrorUnrelated,
             L4::None => DropReason::FragmentWithoutFirst,
             _ => DropReason::NoSession,
+        })
+    }
+
+    // ── a fragment, others of its packet may arrive elsewhere ───────────────────────────────────
+
+    /// The node where the fragments of this packet meet, if they must and it is another one. A service's stay together.
+    fn gatherer(&self) -> Option<NodeId> {
+        let is_fragment = self.packet.fragment.is_some() && self.packet.l4 != L4::IcmpError;
+        let from_outside = *self.arrival == Arrival::Data && self.around.from_service == 0;
+        if !is_fragment || !from_outside || !self.aggregation() {
+            return None;
+        }
+        let gatherer = self.around.view.director_of(&self.packet.key.without_ports());
+        (gatherer != self.me()).then_some(gatherer)
+    }
+
+    fn gather_at(&self, to: NodeId) -> Decision {
+        Decision::only(Verdict::Tunnel {
+            kind: TunnelKind::Gather,
+            to,
+            owner: NodeId(0),
+            generation: Generation(0),
         })
     }
 
@@ -348,7 +373,9 @@ impl Case<'_> {
             Arrival::Data if !self.aggregation() || self.director() == self.me() => self.own(next, true),
             Arrival::Data => self.query(0, session.generation),
             Arrival::Tunnel(option) => match option.kind {
-                TunnelKind::Query | TunnelKind::Lookup => self.grant_takeover(session, option),
+                TunnelKind::Query | TunnelKind::Lookup | TunnelKind::Gather => {
+                    self.grant_takeover(session, option)
+                }
                 TunnelKind::FirstPacket | TunnelKind::Redirect
                     if option.owner == self.me() && self.outranks(option.generation, session) =>
                 {
@@ -402,7 +429,7 @@ impl Case<'_> {
 
     fn unknown_tunnelled(&self, option: &TunnelOption) -> Decision {
         match option.kind {
-            TunnelKind::Query | TunnelKind::Lookup => self.answer_query(option),
+            TunnelKind::Query | TunnelKind::Lookup | TunnelKind::Gather => self.answer_query(option),
             // A later generation means that the flow lived before and this node knew nothing of it.
             TunnelKind::FirstPacket if option.generation > Generation(1) => {
                 self.begin(option.generation, 1, !track::may_begin(self.packet))
@@ -491,10 +518,11 @@ impl Case<'_> {
         !begun_by_service && view.weight_of(ingress) == 0 && view.my_weight() > 0
     }
 
-    /// The policy lets this packet begin a flow; of one that was tunnelled its ingress has said so.
+    /// The policy lets this packet begin a flow; of a whole one that was tunnelled its ingress has said so.
     fn is_allowed(&self) -> bool {
         match self.arrival {
             Arrival::Data => self.around.allowed,
+            Arrival::Tunnel(option) if option.kind == TunnelKind::Gather => self.around.allowed,
             Arrival::Tunnel(option) => option.kind != TunnelKind::Lookup,
         }
     }
@@ -541,7 +569,9 @@ impl Case<'_> {
     /// an answer can still be carried within the hop budget.
     fn pass_to_director(&self, option: &TunnelOption) -> Option<Decision> {
         let director = self.director();
-        let elsewhere = director != self.me() && director != option.ingress && director != option.sender;
+        // Where fragments meet need not be where their flow is decided about; that may be the ingress.
+        let is_unasked = director != option.ingress && director != option.sender;
+        let elsewhere = director != self.me() && (is_unasked || option.kind == TunnelKind::Gather);
         (elsewhere && option.hops + 1 < HOP_BUDGET).then(|| {
             Decision::only(Verdict::Tunnel {
                 kind: option.kind,

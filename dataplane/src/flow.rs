@@ -91,6 +91,11 @@ impl FlowKey {
         ((self.proto_vlans & 0xfff) as u16, (self.proto_vlans >> 12 & 0xfff) as u16)
     }
 
+    /// The key that fragments of this flow have: no ports.
+    pub fn without_ports(self) -> Self {
+        Self { lo_port: 0, hi_port: 0, ..self }
+    }
+
     /// True for IPv4 (mapped) addresses.
     pub fn is_ipv4(&self) -> bool {
         self.lo[..12] == MAPPED_PREFIX && self.hi[..12] == MAPPED_PREFIX

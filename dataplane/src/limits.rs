@@ -80,11 +80,39 @@ pub const ORPHAN_STEP_MS: u64 = 200;
 /// Data of frames moved between a worker's stock and the common depot at once.
 pub const DEPOT_BATCH: usize = 256;
 
-/// Fragments remembered per worker (addresses, protocol, id → ports of the first fragment).
+/// Packets that come in fragments which a worker remembers at once (addresses, protocol, id → ports of the first, what
+/// has come): about 1 MiB. The eldest makes room. Lower: in a flood of fragments honest ones have less time for all to
+/// come; higher: more memory.
 pub const FRAGMENT_TRAINS: usize = 4096;
 
-/// How long a fragment train is remembered, ms (`net.ipv4.ipfrag_time` is 30 s).
-pub const FRAGMENT_MS: u64 = 30_000;
+/// How long such a packet is remembered, ms. `net.ipv4.ipfrag_time` is 30 s, but nobody here waits for fragments that
+/// are missing: lower, and a path slower by that much breaks a packet; higher, and the 16-bit id of IPv4 comes round to a
+/// packet that lost a fragment (RFC 4963).
+pub const FRAGMENT_MS: u64 = 5_000;
+
+/// How long after all of a packet has come a later fragment of the same id counts as a copy, ms. Then, or with a first
+/// fragment, it is another packet's.
+pub const FRAGMENT_ECHO_MS: u64 = 250;
+
+/// Fragments that may wait at a worker for the first one of their packet: frames of packet memory, so this bounds bytes
+/// too (2 MiB). The eldest one's packet makes room. Lower: fewer packets may be turned round at once; higher: a flood
+/// takes frames from the receive rings.
+pub const FRAGMENTS_WAITING: usize = 512;
+
+/// Those of one source address: two packets of 64 KiB with their first fragment last. Lower: a sender's packets may
+/// not be turned round; higher: fewer sources fill all there is.
+pub const FRAGMENTS_WAITING_PER_SOURCE: u16 = 128;
+
+/// How long a fragment waits for the first one, ms. Paths of one packet's fragments differ by milliseconds, a router that
+/// asks for a link address holds a first one for longer.
+pub const FRAGMENT_WAIT_MS: u64 = 1_000;
+
+/// Separate parts of a packet that are remembered: 64 KiB in fragments of 1,280 bytes, in whatever order, have about 15
+/// at most. Memory for each packet.
+pub const FRAGMENT_RUNS: usize = 32;
+
+/// Bytes of a fragment that is not the last. Every link carries packets of 68 bytes (RFC 791), so 48 after the header.
+pub const FRAGMENT_LEAST: u16 = 48;
 
 /// Timers a worker looks at per turn, so that a wave of expiries never stalls packets.
 pub const TIMERS_PER_TURN: usize = 256;

@@ -102,8 +102,22 @@ reasons! {
     NeighbourUnresolved = "neighbour_unresolved", Traffic;
     /// The packet is larger than the outgoing interface's MTU.
     TooBig = "too_big", Traffic;
-    /// A later fragment whose first fragment was not seen here.
+    /// A later fragment whose first one did not come within a second.
     FragmentWithoutFirst = "fragment_without_first", Traffic;
+    /// A fragment that overlaps another one of its packet or contradicts its end, and what else comes of that packet.
+    FragmentOverlap = "fragment_overlap", Traffic;
+    /// A fragment whose bytes have come before.
+    FragmentDuplicate = "fragment_duplicate", Traffic;
+    /// A first fragment without the whole TCP or SCTP header, or one other than the last with fewer than 48 bytes.
+    FragmentTiny = "fragment_tiny", Traffic;
+    /// A fragment of a packet in more separate parts at once than are remembered.
+    FragmentScattered = "fragment_scattered", Traffic;
+    /// A fragment of a packet of which one could not wait for its first: too many of one source wait.
+    FragmentSourceFull = "fragment_source_full", Traffic;
+    /// A fragment of a packet of which one could not wait for its first any longer: too many wait.
+    FragmentBufferFull = "fragment_buffer_full", Traffic;
+    /// A fragment that waited for its first when too many packets came in fragments.
+    FragmentTrainsFull = "fragment_trains_full", Traffic;
     /// The flow's service is down: its interface has no carrier, its neighbour is not known, or this node has no such service.
     ServiceDown = "service_down", Traffic;
     /// A proxy on another node had the flow, and its sender was not told of the end: too many resets were due, or it may have none.

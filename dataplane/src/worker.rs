@@ -138,7 +138,7 @@ pub struct Worker<I: Io> {
     /// The view before the present one.
     former: Option<FormerView>,
     pub(crate) shard: Shard,
-    trains: Trains,
+    trains: Trains<Job<I::Frame>>,
     meter: Meter,
     pub(crate) held: Held<I::Frame>,
     walks: Walks,
@@ -276,7 +276,12 @@ impl<I: Io> Worker<I> {
         match self.read(&frame, layout, opened) {
             Ok((packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
-                self.place(Job { frame, packet, arrival, wire_flow }, now);
+                let job = Job { frame, packet, arrival, wire_flow };
+                // A whole packet is where it belongs; a fragment was steered by its addresses alone.
+                match job.packet.fragment {
+                    None => self.process(job, now),
+                    Some(fragment) => self.place_fragment(job, fragment, now),
+                }
             }
             Err(reason) => self.drop_frame(frame, reason),
         }
@@ -302,38 +307,6 @@ impl<I: Io> Worker<I> {
             keyring.open(received.option.sender, &received.seal, right)?;
         }
         Ok((packet, Arrival::Tunnel(received.option)))
-    }
-
-    /// A whole packet is where it belongs. A fragment was steered by its addresses alone: the core that
-    /// owns them finds its flow, which may be another core's.
-    fn place(&mut self, mut job: Job<I::Frame>, now: NowMs) {
-        if job.packet.fragment.is_some() {
-            let Some((key, direction)) = self.trains.follow(&job.packet, now) else {
-                return self.drop_frame(job.frame, DropReason::FragmentWithoutFirst);
-            };
-            let core = core_of(self.hasher.hash(&key), self.handoff.workers());
-            if core != self.index {
-                let ports = (key.source(direction).1, key.destination(direction).1);
-                return self.hand_over(core, Work::Fragment { frame: job.frame, ports });
-            }
-            job.packet.key = key;
-            job.packet.direction = direction;
-        }
-        self.process(job, now);
-    }
-
-    /// A fragment whose flow another core has found: `ports` are its train's, source and destination.
-    fn take_fragment(&mut self, frame: I::Frame, ports: (u16, u16), now: NowMs) {
-        let layout = Layout::from_metadata(self.io.view(&frame).0);
-        // The core that found the flow has opened it.
-        match self.read(&frame, layout, true) {
-            Ok((mut packet, arrival)) => {
-                let wire_flow = (packet.key, packet.direction);
-                (packet.key, packet.direction) = packet.key_with(ports);
-                self.process(Job { frame, packet, arrival, wire_flow }, now);
-            }
-            Err(reason) => self.drop_frame(frame, reason),
-        }
     }
 
     fn hand_over(&mut self, core: usize, work: Work<I::Frame>) {

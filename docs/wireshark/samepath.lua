@@ -2,7 +2,7 @@
 -- Use: tshark -X lua_script:docs/wireshark/samepath.lua …, or copy it to Wireshark's folder of personal Lua plugins.
 
 local CLASS, TYPE, VERSION, DATA = 0xff53, 1, 3, 36
-local KINDS = { [1] = "Query", [2] = "FirstPacket", [3] = "Redirect", [4] = "Hello" }
+local KINDS = { [1] = "Query", [2] = "FirstPacket", [3] = "Redirect", [4] = "Hello", [5] = "Lookup", [6] = "Gather" }
 
 -- What follows the version: field, offset in the option data, bytes.
 local LAYOUT = {

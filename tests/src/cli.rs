@@ -95,6 +95,8 @@ pub struct Stats {
     pub answers: Answers,
     /// Fragments made beyond one for each packet that was cut.
     pub fragments_made: u64,
+    /// Fragments that wait for the first one of their packet.
+    pub fragments_waiting: u64,
     /// SYNs whose maximum segment size was lowered.
     pub mss_clamped: u64,
     /// Tunnel packets by kind.
@@ -169,6 +171,8 @@ pub struct Tunnel {
     pub redirect_tx_xdp: u64,
     pub redirect_tx_xdp_bytes: u64,
     pub redirect_rx: u64,
+    pub gather_tx: u64,
+    pub gather_rx: u64,
     pub rejected: BTreeMap<String, u64>,
 }
 

@@ -1,7 +1,8 @@
 //! Packets that cannot simply go on, over the split path: TTL used up, no route, no neighbour, too large.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -171,6 +172,67 @@ fn a_cluster_link_as_narrow_as_the_data_interfaces_is_no_black_hole() -> Result<
         ensure!(shown.contains("1 received") || shown.contains("1410"), "silence: {shown}");
     }
     ensure!(told > 0, "somebody's Director is another node");
+    bed.finish()
+}
+
+/// Datagrams of 20 to 60 kB over many flows at once, each answered with the same bytes.
+fn echo_datagrams(bed: &Bed, family: Family, flows: u16) -> Result<()> {
+    let far = |flow: u16| SocketAddr::new(plan::server(family, (flow % 4) as u8), PORT + flow);
+    let bind = |address: SocketAddr| {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    };
+    let servers: Vec<_> =
+        (0..flows).map(|flow| bed.server().enter(|| bind(far(flow)))).collect::<Result<_>>()?;
+    let near = |flow: u16| SocketAddr::new(plan::client(family, (flow % 3) as u8), 0);
+    let clients: Vec<_> =
+        (0..flows).map(|flow| bed.client().enter(|| bind(near(flow)))).collect::<Result<_>>()?;
+    let datagram = |flow: u16| -> Vec<u8> {
+        (0..20_000 + 40_000 / usize::from(flows) * usize::from(flow))
+            .map(|at| (at * 7 + usize::from(flow)) as u8)
+            .collect()
+    };
+    let mut heard = vec![0; 65_536];
+    for _ in 0..3 {
+        for (flow, client) in (0..).zip(&clients) {
+            client.send_to(&datagram(flow), far(flow))?;
+        }
+        for (flow, server) in (0..).zip(&servers) {
+            let (length, from) =
+                server.recv_from(&mut heard).with_context(|| format!("{family:?} {flow} there"))?;
+            ensure!(heard[..length] == datagram(flow), "{family:?} {flow}: bytes changed on their way");
+            server.send_to(&heard[..length], from)?;
+        }
+        for (flow, client) in (0..).zip(&clients) {
+            let (length, _) =
+                client.recv_from(&mut heard).with_context(|| format!("{family:?} {flow} back"))?;
+            ensure!(heard[..length] == datagram(flow), "{family:?} {flow}: bytes changed on their way back");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fragments_of_one_packet_meet_wherever_they_arrive() -> Result<()> {
+    let mut bed = Bed::new("odd-fragments", Shape { workers: 2, ..Shape::default() })?;
+    bed.start_nodes(&[])?;
+    bed.scatter()?;
+    for family in Family::BOTH {
+        let shown = ping(&bed, plan::server(family, 0), &["-c", "5", "-i", "0.1", "-s", "60000"])?;
+        ensure!(shown.contains("5 received"), "{family:?}: {shown}");
+        echo_datagrams(&bed, family, 6)?;
+    }
+    for number in 1..=plan::NODES {
+        let stats = bed.stats(number)?;
+        ensure!(
+            stats.tunnel.gather_tx > 0 && stats.tunnel.gather_rx > 0,
+            "node {number}: {:?}",
+            stats.tunnel
+        );
+        let dropped: BTreeMap<_, _> = stats.drops.iter().filter(|(_, count)| **count > 0).collect();
+        ensure!(dropped.is_empty() && stats.fragments_waiting == 0, "node {number}: {dropped:?}");
+    }
     bed.finish()
 }
 

@@ -108,6 +108,7 @@ impl Node {
                     TunnelKind::Query => "query",
                     TunnelKind::Lookup => "lookup",
                     TunnelKind::FirstPacket => "first_packet",
+                    TunnelKind::Gather => "gather",
                     TunnelKind::Redirect | TunnelKind::Hello => "redirect",
                 };
                 Said { to: Some(to.0), generation: Some(generation.0), ..named(verdict) }

@@ -134,6 +134,12 @@ pub const METRICS: &[Metric] = &[
         "Packets sent through the tunnel",
     ),
     counter(
+        "samepath_tunnel_tx_packets",
+        Label::Fixed("kind", "gather"),
+        "tunnel.gather_tx",
+        "Packets sent through the tunnel",
+    ),
+    counter(
         "samepath_tunnel_rx_packets",
         Label::Fixed("kind", "query"),
         "tunnel.query_rx",
@@ -149,6 +155,12 @@ pub const METRICS: &[Metric] = &[
         "samepath_tunnel_rx_packets",
         Label::Fixed("kind", "redirect"),
         "tunnel.redirect_rx",
+        "Packets received through the tunnel",
+    ),
+    counter(
+        "samepath_tunnel_rx_packets",
+        Label::Fixed("kind", "gather"),
+        "tunnel.gather_rx",
         "Packets received through the tunnel",
     ),
     counter(
@@ -506,6 +518,12 @@ pub const METRICS: &[Metric] = &[
         Label::None,
         "fragments_made",
         "Fragments made of packets that were cut, beyond one each",
+    ),
+    gauge(
+        "samepath_fragments_waiting",
+        Label::None,
+        "fragments_waiting",
+        "Fragments that wait for the first one of their packet",
     ),
     counter(
         "samepath_mss_clamped",

@@ -482,7 +482,7 @@ pub struct Stats {
     pub tx_bytes: u64,
     /// Dropped packets by reason; every reason is listed.
     pub drops: BTreeMap<String, u64>,
-    /// Packets by verdict: forward, query, first_packet, redirect, reject, drop.
+    /// Packets by verdict: forward, query, first_packet, redirect, gather, reject, drop.
     pub verdicts: BTreeMap<String, u64>,
     /// ICMP errors of the node's own.
     pub answers: Answers,
@@ -506,8 +506,10 @@ pub struct Stats {
     pub rings: Rings,
     /// Signs of life between peers.
     pub hello: Hello,
-    /// Packets now waiting for a neighbour's link address.
+    /// Packets now waiting for a neighbour's link address, or for a first fragment.
     pub held: u64,
+    /// Those that wait for a first fragment.
+    pub fragments_waiting: u64,
     /// Session changes sent to control again after an overflow.
     pub resent: u64,
     /// Sessions now waiting to be sent to control again.
@@ -554,6 +556,10 @@ pub struct Tunnel {
     pub redirect_tx_xdp_bytes: u64,
     /// Redirects received.
     pub redirect_rx: u64,
+    /// Fragments sent to where those of their packet meet.
+    pub gather_tx: u64,
+    /// Fragments received because those of their packet meet here.
+    pub gather_rx: u64,
     /// Tunnel packets refused, by drop reason (also in `drops`).
     pub rejected: BTreeMap<String, u64>,
 }

@@ -32,6 +32,7 @@ impl Stats {
         self.answers.unreachable += c.told_unreachable.get();
         self.answers.too_big += c.told_too_big.get();
         self.answers.suppressed += c.answers_suppressed.get();
+        self.fragments_waiting += c.fragments_waiting.get();
         self.fragments_made += c.fragments_made.get();
         self.mss_clamped += c.mss_clamped.get();
         self.hello.rx += c.hello_rx.get();
@@ -48,6 +49,7 @@ impl Stats {
             ("query", c.query_tx.get()),
             ("first_packet", c.first_packet_tx.get()),
             ("redirect", c.redirect_tx.get()),
+            ("gather", c.gather_tx.get()),
             ("reject", c.rejected.get()),
             ("drop", dropped),
         ] {
@@ -87,6 +89,8 @@ impl Stats {
         tunnel.first_packet_rx += c.first_packet_rx.get();
         tunnel.redirect_tx += c.redirect_tx.get();
         tunnel.redirect_rx += c.redirect_rx.get();
+        tunnel.gather_tx += c.gather_tx.get();
+        tunnel.gather_rx += c.gather_rx.get();
         self.forwards.published += c.forwards_published.get();
         self.forwards.withdrawn += c.forwards_withdrawn.get();
         self.forwards.refused += c.forwards_refused.get();

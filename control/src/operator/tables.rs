@@ -334,6 +334,8 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("tunnel redirect_tx_xdp", tunnel.redirect_tx_xdp),
         plain("tunnel redirect_tx_xdp_bytes", tunnel.redirect_tx_xdp_bytes),
         plain("tunnel redirect_rx", tunnel.redirect_rx),
+        plain("tunnel gather_tx", tunnel.gather_tx),
+        plain("tunnel gather_rx", tunnel.gather_rx),
     ]);
     let answers = &stats.answers;
     rows.extend([
@@ -342,6 +344,7 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("answers too_big", answers.too_big),
         plain("answers suppressed", answers.suppressed),
         plain("fragments_made", stats.fragments_made),
+        plain("fragments_waiting", stats.fragments_waiting),
         plain("mss_clamped", stats.mss_clamped),
     ]);
     let forwards = &stats.forwards;

@@ -92,6 +92,8 @@ fn stats_have_the_promised_names() {
         [
             "first_packet_rx",
             "first_packet_tx",
+            "gather_rx",
+            "gather_tx",
             "query_rx",
             "query_tx",
             "redirect_rx",

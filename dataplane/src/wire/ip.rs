@@ -35,6 +35,8 @@ pub struct Fragmentation {
     pub offset: u16,
     /// More fragments follow.
     pub more: bool,
+    /// Bytes from the IP header to this fragment's payload.
+    pub start: u16,
 }
 
 impl Fragmentation {

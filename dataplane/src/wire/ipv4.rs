@@ -37,6 +37,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<IpHeader> {
         id: u32::from(be16(&fixed, 4)?),
         offset: (offset_field & 0x1fff) << 3,
         more: offset_field & 0x2000 != 0,
+        start: header as u16,
     };
     Some(IpHeader {
         ipv6: false,
@@ -102,10 +103,10 @@ mod tests {
         let mut bytes = HEADER_BYTES;
         bytes[4..8].copy_from_slice(&[0x12, 0x34, 0x20, 0x00]);
         let first = read(&bytes).unwrap().fragmentation.unwrap();
-        assert_eq!(first, Fragmentation { id: 0x1234, offset: 0, more: true });
+        assert_eq!(first, Fragmentation { id: 0x1234, offset: 0, more: true, start: 20 });
         bytes[6..8].copy_from_slice(&[0x1f, 0xff]);
         let last = read(&bytes).unwrap().fragmentation.unwrap();
-        assert_eq!(last, Fragmentation { id: 0x1234, offset: 65528, more: false });
+        assert_eq!(last, Fragmentation { id: 0x1234, offset: 65528, more: false, start: 20 });
     }
 
     #[test]

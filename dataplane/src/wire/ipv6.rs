@@ -84,7 +84,7 @@ pub(crate) fn walk(packet: &[u8], next: u8) -> Result<Upper, NotSteered> {
         upper.proto = header[0];
         upper.offset += length;
         if let Some(fragmentation) = fragmentation {
-            upper.fragmentation = Some(fragmentation);
+            upper.fragmentation = Some(Fragmentation { start: upper.offset as u16, ..fragmentation });
             upper.flags |= fragmentation.flag();
             if fragmentation.offset > 0 {
                 upper.offset = 0;
@@ -110,11 +110,15 @@ fn extension_length(proto: u8, length: u8) -> usize {
     }
 }
 
-/// The fragment header's fields, unless it is another header or an atomic fragment.
+/// The fragment header's fields but for `start`, unless it is another header or an atomic fragment.
 fn fragmentation(proto: u8, header: &[u8; MIN_EXTENSION]) -> Option<Fragmentation> {
     let offset_field = be16(header, 2)?;
-    let fields =
-        Fragmentation { id: be32(header, 4)?, offset: offset_field & 0xfff8, more: offset_field & 1 != 0 };
+    let fields = Fragmentation {
+        id: be32(header, 4)?,
+        offset: offset_field & 0xfff8,
+        more: offset_field & 1 != 0,
+        start: 0,
+    };
     (proto == FRAGMENT && fields.is_fragment()).then_some(fields)
 }
 
@@ -149,7 +153,7 @@ mod tests {
         let upper = walk_over(HOP_BY_HOP, &chain).unwrap();
         assert_eq!((upper.proto, upper.offset), (6, 40 + 24 + 12 + 8));
         let fragmentation = upper.fragmentation.unwrap();
-        assert_eq!(fragmentation, Fragmentation { id: 0xdead_beef, offset: 0, more: true });
+        assert_eq!(fragmentation, Fragmentation { id: 0xdead_beef, offset: 0, more: true, start: 84 });
     }
 
     #[test]
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn later_fragment_ends_the_walk() {
         let upper = walk_over(FRAGMENT, &[60, 0, 0x05, 0xa9, 1, 2, 3, 4]).unwrap();
-        let fragmentation = Fragmentation { id: 0x0102_0304, offset: 0x5a8, more: true };
+        let fragmentation = Fragmentation { id: 0x0102_0304, offset: 0x5a8, more: true, start: 48 };
         assert_eq!((upper.proto, upper.offset), (60, 0));
         assert_eq!(upper.fragmentation, Some(fragmentation));
         assert_eq!(upper.flags, FLAG_FRAGMENT_LATER);

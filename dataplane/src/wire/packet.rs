@@ -55,6 +55,12 @@ pub struct Fragment {
     pub id: u32,
     /// True for the one that carries the layer-4 header.
     pub first: bool,
+    /// More of the train follow this one in the packet.
+    pub more: bool,
+    /// Where its data belongs among the packet's, bytes.
+    pub offset: u16,
+    /// Bytes of its data.
+    pub length: u16,
 }
 
 /// What layer 4 says.
@@ -176,7 +182,14 @@ fn fragment(ip: &IpHeader, packet: &[u8], layout: &Layout) -> Result<Fragment, D
     let upper = ip.upper(packet).map_err(|_| DropReason::BadMetadata)?;
     let fragmentation = upper.fragmentation.ok_or(DropReason::BadMetadata)?;
     let first = layout.flags & FLAG_FRAGMENT_LATER == 0;
-    Ok(Fragment { id: fragmentation.id, first })
+    let length = packet.len().checked_sub(usize::from(fragmentation.start)).ok_or(DropReason::BadMetadata)?;
+    Ok(Fragment {
+        id: fragmentation.id,
+        first,
+        more: fragmentation.more,
+        offset: fragmentation.offset,
+        length: length as u16,
+    })
 }
 
 /// `layer4` reaches from the layer-4 header to the packet's end.
@@ -184,14 +197,14 @@ fn fragment(ip: &IpHeader, packet: &[u8], layout: &Layout) -> Result<Fragment, D
 fn read_layer4(layer4: &[u8], layout: &Layout) -> Result<L4, DropReason> {
     let ipv6 = layout.is_ipv6();
     match layout.proto {
-        proto::TCP => TcpSegment::read(layer4).map(L4::Tcp).ok_or(DropReason::Malformed),
+        proto::TCP => TcpSegment::read(layer4).map(L4::Tcp).ok_or_else(|| cut_short(layout)),
         proto::UDP => {
             let length = usize::from(be16(layer4, 4).ok_or(DropReason::BadMetadata)?);
             let fits = length <= layer4.len() || layout.is_fragment();
             if length >= 8 && fits { Ok(L4::Udp) } else { Err(DropReason::Malformed) }
         }
         proto::SCTP => {
-            let sctp = SctpPacket::read(layer4).ok_or(DropReason::Malformed)?;
+            let sctp = SctpPacket::read(layer4).ok_or_else(|| cut_short(layout))?;
             Ok(L4::Sctp { chunk: sctp.chunk, tag: sctp.tag })
         }
         _ if transport::is_icmp(layout.proto, ipv6) => {
@@ -203,6 +216,11 @@ fn read_layer4(layer4: &[u8], layout: &Layout) -> Result<L4, DropReason> {
         }
         _ => Ok(L4::Other),
     }
+}
+
+/// Why a packet without its whole layer-4 header is dropped.
+fn cut_short(layout: &Layout) -> DropReason {
+    if layout.is_fragment() { DropReason::FragmentTiny } else { DropReason::Malformed }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ fn any_option() -> impl Strategy<Value = TunnelOption> {
         TunnelKind::Redirect,
         TunnelKind::Hello,
         TunnelKind::Lookup,
+        TunnelKind::Gather,
     ]);
     (kinds, any::<[u8; 2]>(), any::<[u16; 3]>(), any::<[u32; 2]>()).prop_map(
         |(kind, [hops, zone], [ingress, owner, sender], [generation, epoch])| TunnelOption {

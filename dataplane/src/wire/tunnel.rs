@@ -83,6 +83,8 @@ pub enum TunnelKind {
     Hello = 4,
     /// To the Director: who owns this flow? The policy lets nobody begin it with this packet.
     Lookup = 5,
+    /// To the node where the fragments of a packet meet; then as a Query of a node that has forgotten nothing.
+    Gather = 6,
 }
 
 impl TunnelKind {
@@ -94,6 +96,7 @@ impl TunnelKind {
             3 => Some(Self::Redirect),
             4 => Some(Self::Hello),
             5 => Some(Self::Lookup),
+            6 => Some(Self::Gather),
             _ => None,
         }
     }

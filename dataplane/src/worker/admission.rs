@@ -21,6 +21,7 @@ use crate::session::{Admission, Change, Role, Session};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::icmp;
 use crate::wire::packet::{L4, Packet};
+use crate::wire::tunnel::TunnelKind;
 use crate::xsk::Io;
 
 /// What the policy says before anything is decided.
@@ -80,7 +81,7 @@ impl<I: Io> Worker<I> {
                 let Admission { terms, local, .. } = session.admission;
                 Ok(Gate { terms, local, ..Gate::OPEN })
             }
-            None if number != 0 && job.arrival == Arrival::Data && self.could_begin(&job.packet) => {
+            None if number != 0 && is_asked_of(&job.arrival) && self.could_begin(&job.packet) => {
                 self.gate_of_new(job, now)
             }
             Some(_) | None => Ok(Gate::OPEN),
@@ -93,8 +94,11 @@ impl<I: Io> Worker<I> {
 
     fn gate_of_new(&mut self, job: &Job<I::Frame>, now: NowMs) -> Result<Gate, Verdict> {
         let question = self.question(job, &job.packet.key, job.packet.direction, self.zone_of(job));
-        Gate::of_new(&self.snapshots.policy.policy, &job.packet, &question)
-            .map_err(|judgement| self.refuse(&judgement, &question, DropReason::PolicyDenied, now))
+        let gate = Gate::of_new(&self.snapshots.policy.policy, &job.packet, &question)
+            .map_err(|judgement| self.refuse(&judgement, &question, DropReason::PolicyDenied, now))?;
+        // Where fragments meet their flow begins only by a grant: what the session follows is its Owner's.
+        let is_mine = job.arrival == Arrival::Data;
+        Ok(if is_mine { gate } else { Gate { terms: 0, local: false, ..gate } })
     }
 
     /// The policy has changed since the session was judged.
@@ -320,6 +324,14 @@ pub(super) fn refusal(judgement: &Judgement, reason: DropReason) -> Verdict {
         (Action::Reject, DropReason::PolicyEnded) => Verdict::Reject(reason),
         (Action::Reject, _) => Verdict::Reject(DropReason::PolicyRejected),
         (Action::Allow | Action::Service(_) | Action::Deny, _) => Verdict::Drop(reason),
+    }
+}
+
+/// The policy is asked before a Director is, and where fragments meet: the ingress could not judge all of them.
+fn is_asked_of(arrival: &Arrival) -> bool {
+    match arrival {
+        Arrival::Data => true,
+        Arrival::Tunnel(option) => option.kind == TunnelKind::Gather,
     }
 }
 

@@ -77,6 +77,7 @@ impl<I: Io> Worker<I> {
         while let Some(packet) = self.held.packets.pop_front() {
             self.drop_frame(packet.frame, DropReason::Stopping);
         }
+        self.give_up_fragments();
         while let Some(work) = self.handoff.take() {
             self.drop_frame(work.into_frame(), DropReason::Stopping);
         }

@@ -136,6 +136,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn housekeep(&mut self, now: NowMs) -> bool {
         let timers = self.run_timers(now);
         self.expire_held(now);
+        self.expire_fragments(now);
         if self.removal_lost && self.mailbox.outbox.push(FromWorker::Resync).is_ok() {
             self.removal_lost = false;
         }
@@ -219,13 +220,15 @@ impl<I: Io> Worker<I> {
         counters.sessions_crowded.set(self.shard.table.crowded());
         counters.sessions_unplaced.set(self.shard.table.unplaced());
         counters.dirty.set(self.shard.dirty);
-        counters.held.set(self.held.len() as u64);
+        let waiting_fragments = self.waiting_fragments();
+        counters.fragments_waiting.set(waiting_fragments as u64);
+        counters.held.set((self.held.len() + waiting_fragments) as u64);
         counters.forwards_withdrawn.set(self.shard.forwards.withdrawn);
         counters.view_epoch.set(u64::from(self.snapshots.view.epoch));
         let frames = self.io.frames();
         counters.frames_free.set(frames.free);
         counters.frames_kernel.set(frames.kernel);
-        let waiting = self.held.len() + self.handoff.waiting();
+        let waiting = self.held.len() + waiting_fragments + self.handoff.waiting();
         counters.frames_hand.set(frames.hand + waiting as u64);
     }
 

@@ -75,7 +75,8 @@ impl<I: Io> Worker<I> {
                 TunnelKind::Query | TunnelKind::Lookup => self.counters.query_rx.add(1),
                 TunnelKind::FirstPacket => self.counters.first_packet_rx.add(1),
                 TunnelKind::Redirect => self.counters.redirect_rx.add(1),
-                TunnelKind::Hello => {}
+                // Counted when it came: it may have waited since.
+                TunnelKind::Gather | TunnelKind::Hello => {}
             }
         }
         if decision.takeover {

@@ -92,9 +92,12 @@ fn routes() -> Routes {
         builder.set_link(ifindex, link);
         let gateway: IpAddr = Ipv4Addr::new(172, 16, port, 254).into();
         builder.set_neighbour(ifindex, gateway, [2, 0, 0, 0, 0xff, port]);
-        let prefix = if port == INSIDE { "10.1.0.0/16" } else { "10.2.0.0/16" };
-        let via = Via { ifindex, gateway: Some(gateway), weight: 1, mtu: 0 };
-        builder.set_route(Table::Main, prefix.parse().unwrap(), RouteTarget::Via(vec![via]));
+        let prefixes =
+            if port == INSIDE { ["10.1.0.0/16", "fd00:1::/32"] } else { ["10.2.0.0/16", "fd00:2::/32"] };
+        for prefix in prefixes {
+            let via = Via { ifindex, gateway: Some(gateway), weight: 1, mtu: 0 };
+            builder.set_route(Table::Main, prefix.parse().unwrap(), RouteTarget::Via(vec![via]));
+        }
     }
     builder.build(1)
 }
@@ -123,9 +126,13 @@ fn view(me: u16, live: &[u16], epoch: u32) -> View {
 
 /// A view in which one of the nodes takes no flows.
 fn view_without(me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
+    view_by(DirectorHash::IpPair, me, live, epoch, idle)
+}
+
+fn view_by(hash: DirectorHash, me: u16, live: &[u16], epoch: u32, idle: u16) -> View {
     let member = |&node| Member { node: NodeId(node), weight: u8::from(node != idle) };
     let members = live.iter().map(member).collect();
-    View::new(epoch, NodeId(me), members, peers(me), DirectorHash::IpPair, &KEY)
+    View::new(epoch, NodeId(me), members, peers(me), hash, &KEY)
 }
 
 fn ports() -> Ports {
@@ -500,6 +507,16 @@ impl Cluster {
         self.nodes[index].tell(ToWorker::Walk { id: 1, owned_only: false, from: 0 });
         self.settle();
         std::mem::take(&mut self.nodes[index].pages)
+    }
+
+    /// All nodes find Directors by addresses and ports from now on.
+    pub fn direct_by_five_tuple(&mut self) {
+        self.epoch += 1;
+        for node in &self.nodes {
+            let view = view_by(DirectorHash::FiveTuple, node.id, &self.live, self.epoch, 0);
+            node.tell(ToWorker::View(Arc::new(view)));
+        }
+        self.settle();
     }
 
     /// The nodes that now live, in the eyes of all that do.

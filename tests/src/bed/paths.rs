@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::plan::{self, CLIENTS, Family, NODE, NODES, SERVERS};
 use super::{Bed, build};
+use crate::program;
 
 impl Bed {
     /// Packets towards the server pass this node from now on.
@@ -29,6 +30,37 @@ impl Bed {
     /// Packets towards the server spread over all nodes from now on, by addresses and ports (ECMP).
     pub fn forward_spread(&self) -> Result<()> {
         self.router_a().ip(&route(SERVERS, plan::inside, &all()))
+    }
+
+    /// Each packet passes another node than the one before from now on, both ways, fragments of one packet too.
+    pub fn scatter(&self) -> Result<()> {
+        let ways: [(_, _, _, fn(u8) -> plan::Subnet); 2] = [
+            (self.router_a(), "client", SERVERS, plan::inside),
+            (self.router_b(), "server", CLIENTS, plan::outside),
+        ];
+        for (router, interface, to, link_to) in ways {
+            for family in Family::BOTH {
+                for node in all() {
+                    let (option, table) = (family.option(), 70 + node);
+                    let (network, via) = (to.network(family), link_to(node).host(family, NODE));
+                    for arguments in [
+                        format!("{option} route add {network} via {via} table {table}"),
+                        format!("{option} rule add fwmark {node} lookup {table}"),
+                    ] {
+                        program::run(router.command("ip").args(arguments.split(' ')))?;
+                    }
+                }
+            }
+            router.nft(&format!(
+                "table inet scatter {{
+                    chain each {{
+                        type filter hook prerouting priority mangle
+                        iifname {interface} meta mark set numgen inc mod {NODES} offset 1
+                    }}
+                }}"
+            ))?;
+        }
+        Ok(())
     }
 
     /// Packets towards the client spread over all nodes from now on, by addresses and ports (ECMP).

@@ -91,14 +91,17 @@ fn icmp_error_without_a_usable_quote_has_its_own_addresses() {
 #[test]
 fn fragments_of_one_train() {
     let first = parse(&framed(&[], &ipv4_packet(17, 0x2000, &UDP))).unwrap();
-    assert_eq!(first.fragment, Some(Fragment { id: 0x1234, first: true }));
+    let length = UDP.len() as u16;
+    let expected = Fragment { id: 0x1234, first: true, more: true, offset: 0, length };
+    assert_eq!(first.fragment, Some(expected));
     assert_eq!((first.key.lo_port, first.key.hi_port), (0, 0));
     assert_eq!((first.ports, first.l4), (Some((5000, 6000)), L4::Udp));
     let (key, direction) = flow(("10.0.0.1", 5000), ("192.0.2.9", 6000), 17);
     assert_eq!(first.key_with_ports(), (key, direction));
 
     let later = parse(&framed(&[], &ipv4_packet(17, 0x0001, &UDP))).unwrap();
-    assert_eq!(later.fragment, Some(Fragment { id: 0x1234, first: false }));
+    let expected = Fragment { id: 0x1234, first: false, more: false, offset: 8, length };
+    assert_eq!(later.fragment, Some(expected));
     assert_eq!((later.ports, later.l4), (None, L4::None));
     assert_eq!(later.key, first.key);
     assert_eq!(later.key_with((5000, 6000)), (key, direction));
@@ -108,7 +111,9 @@ fn fragments_of_one_train() {
 fn ipv6_fragment_id_behind_other_headers() {
     let chain = [&[44, 0, 1, 4, 0, 0, 0, 0][..], &[17, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef], &UDP];
     let packet = parse(&framed(&[], &ipv6_packet(0, &chain.concat()))).unwrap();
-    assert_eq!(packet.fragment, Some(Fragment { id: 0xdead_beef, first: true }));
+    let length = UDP.len() as u16;
+    let expected = Fragment { id: 0xdead_beef, first: true, more: true, offset: 0, length };
+    assert_eq!(packet.fragment, Some(expected));
     assert_eq!(packet.ports, Some((5000, 6000)));
 }
 

@@ -247,9 +247,10 @@ fn kinds_on_the_wire() {
         TunnelKind::Redirect,
         TunnelKind::Hello,
         TunnelKind::Lookup,
+        TunnelKind::Gather,
     ] {
         assert_eq!(TunnelKind::from_wire(kind as u8), Some(kind));
     }
     assert_eq!(TunnelKind::from_wire(0), None);
-    assert_eq!(TunnelKind::from_wire(6), None);
+    assert_eq!(TunnelKind::from_wire(7), None);
 }
