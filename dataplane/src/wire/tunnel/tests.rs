@@ -199,7 +199,7 @@ fn what_is_refused_and_why() {
         (53, 8, DropReason::TunnelMalformed),    // our option with another length
         (54, 1, DropReason::TunnelUnknown),      // another version
         (55, 0, DropReason::TunnelUnknown),      // unknown kinds
-        (55, 6, DropReason::TunnelUnknown),
+        (55, 7, DropReason::TunnelUnknown),
     ];
     for (at, value, reason) in refused {
         let mut frame = frame.clone();
