@@ -64,6 +64,9 @@ struct Step {
 /// Counted verdicts, by node and name.
 type Tally = BTreeMap<(u8, String), u64>;
 
+/// Owners of flows by the flows' two ends.
+type Owners = HashMap<((IpAddr, u16), (IpAddr, u16)), u8>;
+
 /// What was asked and sent, and what was said of it.
 struct Trial<'a> {
     bed: &'a Bed,
@@ -246,7 +249,7 @@ fn compare_counters(bed: &Bed, before: &Tally, said: &Tally) -> Result<()> {
 }
 
 /// The nodes' listings name the Owner that was said.
-fn compare_sessions(bed: &Bed, owners: &HashMap<((IpAddr, u16), (IpAddr, u16)), u8>) -> Result<()> {
+fn compare_sessions(bed: &Bed, owners: &Owners) -> Result<()> {
     for number in bed.running() {
         let rows: Vec<Session> = bed.sessions(number)?;
         ensure!(rows.len() == owners.len(), "node {number} lists {} sessions", rows.len());
