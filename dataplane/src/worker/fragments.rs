@@ -44,7 +44,7 @@ impl<I: Io> Worker<I> {
             return self.drop_frame(job.frame, reason);
         }
         match self.trains.follow(&job.packet, fragment, duty, now) {
-            Step::Go(ports) => self.to_its_core(job, ports, now),
+            Step::Go(ports) => self.send_to_its_core(job, ports, now),
             Step::Ask => self.process(job, now),
             Step::Wait(train) => self.trains.wait(train, job, now),
             Step::End(reason) => self.drop_frame(job.frame, reason),
@@ -67,7 +67,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn to_its_core(&mut self, mut job: Job<I::Frame>, ports: (u16, u16), now: NowMs) {
+    fn send_to_its_core(&mut self, mut job: Job<I::Frame>, ports: (u16, u16), now: NowMs) {
         let (key, direction) = job.packet.key_with(ports);
         let core = core_of(self.hasher.hash(&key), self.handoff.workers());
         if core != self.index {
@@ -95,7 +95,7 @@ impl<I: Io> Worker<I> {
     fn let_go(&mut self, now: NowMs) {
         while let Some((job, exit)) = self.trains.leaving() {
             match exit {
-                Exit::Go(ports) => self.to_its_core(job, ports, now),
+                Exit::Go(ports) => self.send_to_its_core(job, ports, now),
                 Exit::End(reason) => self.drop_frame(job.frame, reason),
             }
         }

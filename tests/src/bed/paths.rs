@@ -34,9 +34,10 @@ impl Bed {
 
     /// Each packet passes another node than the one before from now on, both ways, fragments of one packet too.
     pub fn scatter(&self) -> Result<()> {
-        let ways: [(_, _, _, fn(u8) -> plan::Subnet); 2] = [
-            (self.router_a(), "client", SERVERS, plan::inside),
-            (self.router_b(), "server", CLIENTS, plan::outside),
+        type LinkTo = fn(u8) -> plan::Subnet;
+        let ways = [
+            (self.router_a(), "client", SERVERS, plan::inside as LinkTo),
+            (self.router_b(), "server", CLIENTS, plan::outside as LinkTo),
         ];
         for (router, interface, to, link_to) in ways {
             for family in Family::BOTH {

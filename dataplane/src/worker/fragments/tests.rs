@@ -4,6 +4,9 @@ use super::coverage::{Coverage, Part};
 use super::slab::Slab;
 use super::*;
 
+/// What is tried, fragments (offset, length, whether more follow), what the last one adds.
+type Row<'a> = (&'a str, &'a [(u16, u16, bool)], Part);
+
 fn fragment(offset: u16, length: u16, more: bool) -> Fragment {
     Fragment { id: 1, first: offset == 0, more, offset, length }
 }
@@ -17,7 +20,7 @@ fn adds(fragments: &[(u16, u16, bool)]) -> Part {
 
 #[test]
 fn what_a_fragment_adds() {
-    let rows: [(&str, &[(u16, u16, bool)], Part); 16] = [
+    let rows: [Row; 16] = [
         ("the first", &[(0, 80, true)], Part::New),
         ("the last ends it", &[(0, 80, true), (80, 5, false)], Part::Last),
         ("in the other order too", &[(80, 5, false), (0, 80, true)], Part::Last),
