@@ -28,13 +28,20 @@ RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
 .PHONY: help build test lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
-    bench-table $(RIGGED:%=bench-%) benchmarks-doc clean count-build lint-aside packages-build packages-test packages-bench
+    bench-table $(RIGGED:%=bench-%) benchmarks-doc clean deb test-deb count-build lint-aside \
+    packages-build packages-test packages-bench packages-deb
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: packages-build ## Release build of everything (target/release/samepath)
 	$(BUILD) --release
+
+deb: packages-deb build ## Debian package with unit, man pages, completions, docs: target/deb/samepath_VERSION_ARCH.deb
+	@control/packaging/deb/build.sh $(TARGET)
+
+test-deb: deb ## Installs that package into a fresh Debian 12 (debootstrap) and tries it there
+	$(AS_ROOT) control/packaging/deb/try.sh "$$(ls -t $(TARGET)/deb/samepath_*.deb | head -n 1)" $(TARGET)/deb
 
 demo: packages-test ## The main job on real packets, step by step; last line PASS or FAIL
 	$(BUILD)
@@ -159,3 +166,6 @@ packages-test:
 
 packages-bench:
 	@tests/packages.sh bench
+
+packages-deb:
+	@tests/packages.sh deb

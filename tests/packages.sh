@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what building and testing need and what is missing, and says what it installs.
-# Usage: packages.sh build | test | bench      (test and bench include build)
+# Usage: packages.sh build | test | bench | deb      (all include build)
 set -eu
 
 # package:what shows that it is there (a program, or a file by absolute path)
@@ -38,6 +38,13 @@ conntrack:conntrack
 conntrackd:conntrackd
 keepalived:keepalived
 "
+DEB="
+dpkg-dev:dpkg-shlibdeps
+binutils:strip
+xz-utils:xz
+iproute2:ip
+debootstrap:debootstrap
+"
 
 # Programs of the administrator are often not in an ordinary user's path.
 PATH="$PATH:/usr/sbin:/sbin"
@@ -46,8 +53,9 @@ case "${1:-}" in
 build) wanted="$BUILD" ;;
 test) wanted="$BUILD $TEST" ;;
 bench) wanted="$BUILD $BENCH" ;;
+deb) wanted="$BUILD $DEB" ;;
 *)
-    echo "usage: $0 build|test|bench" >&2
+    echo "usage: $0 build|test|bench|deb" >&2
     exit 2
     ;;
 esac
