@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::detours::PrefixLengths;
 use samepath_dataplane::floods::{Floods, Rate};
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::service::{ServiceDown, ServiceMode};
@@ -174,6 +175,8 @@ pub struct Config {
     pub floods: Floods,
     /// ICMP errors this node may send of its own accord; `None`: none.
     pub icmp_rate: Option<Rate>,
+    /// By what packets that make a detour are told apart.
+    pub detours: PrefixLengths,
     /// What is done about segments that the cluster link does not carry.
     pub mss_clamp: MssClamp,
     /// A peer not heard for this long leaves the view, ms.

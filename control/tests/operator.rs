@@ -9,6 +9,7 @@ use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role,
 use samepath::operator::api::{PolicyReply, PolicyRule};
 use samepath::operator::drain::{Drain, Stage};
 use samepath::operator::server::SocketError;
+use samepath::operator::symmetry;
 use samepath::operator::why::{self, Silent};
 use samepath::operator::{Filter, OperatorRequest, OperatorSocket};
 use serde_json::Value;
@@ -127,6 +128,9 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
             let silent = Silent { node: 3, reason: "no control channel to it".into() };
             let silent = if here { Vec::new() } else { vec![silent] };
             Reply::Why(Box::new(why::merge(flow, Vec::new(), silent)))
+        }
+        Request::Symmetry { limit, .. } => {
+            Reply::Symmetry(Box::new(symmetry::merge(Vec::new(), Vec::new(), limit)))
         }
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),

@@ -40,8 +40,14 @@ impl<I: Io> Worker<I> {
     /// Carries a verdict out.
     pub(crate) fn carry_out(&mut self, verdict: Verdict, job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
         match verdict {
-            Verdict::Forward => self.forward(job, slot, now),
-            Verdict::Service(number) => self.serve(job, number, slot, now),
+            Verdict::Forward => {
+                self.count_detour(&job);
+                self.forward(job, slot, now);
+            }
+            Verdict::Service(number) => {
+                self.count_detour(&job);
+                self.serve(job, number, slot, now);
+            }
             Verdict::Tunnel { kind, to, owner, generation } => {
                 self.offer_forward(kind, &job, slot);
                 self.tunnel(job, Carry { kind, to, owner, generation }, now);

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cluster;
 pub mod counters;
 pub mod decide;
+pub mod detours;
 pub mod floods;
 pub mod flow;
 pub mod forwards;

@@ -10,6 +10,12 @@ pub const BURST: usize = 64;
 /// the real limit and is far below it.
 pub const MAX_NODES: usize = 64;
 
+/// Pairs of prefixes that make a detour which one worker remembers: buckets, and places in each; 48 KiB in all. Heavy pairs
+/// stay however many light ones there are; more places would only tell more of the light ones.
+pub const DETOUR_BUCKETS: usize = 128;
+/// Places in a bucket.
+pub const DETOUR_WAYS: usize = 4;
+
 /// Interfaces of one node (data interfaces and the cluster link). Bounds the steering maps.
 pub const MAX_PORTS: usize = 16;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use crate::cluster::view::View;
+use crate::detours::{Detour, Sum};
 use crate::flow::{FlowKey, Generation, NodeId};
 use crate::inquiry::{Explained, Inquiry};
 use crate::keyring::OpenKey;
@@ -101,6 +102,11 @@ pub enum ToWorker {
         /// The packet.
         inquiry: Box<Inquiry>,
     },
+    /// Say which pairs make a detour: answered with [`FromWorker::Detours`].
+    Detours {
+        /// Given back with the answer.
+        id: u32,
+    },
     /// Stop receiving, send what is in hand, give all frames back, end.
     Stop,
 }
@@ -160,6 +166,15 @@ pub enum FromWorker {
         id: u32,
         /// What the packet would meet.
         explained: Box<Explained>,
+    },
+    /// Answer to [`ToWorker::Detours`].
+    Detours {
+        /// The question's id.
+        id: u32,
+        /// Pairs that make a detour to this worker.
+        detours: Vec<Detour>,
+        /// What was counted of pairs that are not among them any more.
+        forgotten: Sum,
     },
     /// A session's end could not be told because the outbox was full: peers need a bulk sync.
     Resync,

@@ -1,5 +1,6 @@
 //! What an operator may set about how workers use their core and memory. See `docs/tuning.md`.
 
+use crate::detours::PrefixLengths;
 use crate::floods::{Floods, Rate};
 use crate::limits::{BURST, ICMP_RATE};
 
@@ -55,10 +56,18 @@ pub struct Tuning {
     pub floods: Floods,
     /// ICMP errors of this node's own, of all workers together; `None`: none.
     pub icmp: Option<Rate>,
+    /// By what packets that make a detour are told apart.
+    pub detours: PrefixLengths,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { batch: BURST, idle: Idle::default(), floods: Floods::default(), icmp: Some(ICMP_RATE) }
+        Self {
+            batch: BURST,
+            idle: Idle::default(),
+            floods: Floods::default(),
+            icmp: Some(ICMP_RATE),
+            detours: PrefixLengths::default(),
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod admission;
 mod allowance;
+mod detours;
 mod explain;
 mod fast_path;
 mod former;
@@ -34,6 +35,7 @@ use crate::clock::NowMs;
 use crate::cluster::view::View;
 use crate::counters::Counters;
 use crate::decide::{Arrival, Decision, Surroundings, decide, through_service};
+use crate::detours::Detours;
 use crate::floods::Rate;
 use crate::flow::{Direction, FlowKey};
 use crate::keyring::Keyring;
@@ -140,6 +142,7 @@ pub struct Worker<I: Io> {
     pub(crate) shard: Shard,
     trains: Trains<Job<I::Frame>>,
     meter: Meter,
+    detours: Detours,
     pub(crate) held: Held<I::Frame>,
     walks: Walks,
     pub(crate) handoff: Handoff<I::Frame>,
@@ -210,6 +213,7 @@ impl<I: Io> Worker<I> {
             shard: Shard::new(parts.sessions_max, parts.tuning.floods.half_open_percent, parts.now),
             trains: Trains::default(),
             meter: Meter::new(parts.tuning.floods, parts.handoff.workers()),
+            detours: Detours::new(parts.tuning.detours),
             held: Held::default(),
             walks: Walks::default(),
             handoff: parts.handoff,

@@ -87,6 +87,16 @@ pub enum ClientCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Pairs of prefixes whose packets arrive at another node than their Owner, what they cost on the cluster link, and
+    /// what routing would save it (exit code 0 all nodes answered, 5 not)
+    Symmetry {
+        /// At most this many pairs
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Take no new flows, hand all sessions to the peers and wait until they own them (exit code 0)
     Drain {
         /// How long to wait
@@ -257,6 +267,7 @@ impl ClientCommand {
                 };
                 Request::Why { flow, here: *here }
             }
+            &Self::Symmetry { limit, .. } => Request::Symmetry { limit, here: false },
             Self::Drain { .. } | Self::Leave { .. } => Request::Drain,
             Self::Policy { command: PolicyCommand::Reload(_) } => Request::PolicyReload,
             Self::Policy { .. } => Request::Policy,
@@ -307,6 +318,7 @@ impl ClientCommand {
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
             | Self::Why { target, .. }
+            | Self::Symmetry { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
             | Self::Aggregation { target, .. } => Some(target),

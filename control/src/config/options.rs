@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use samepath_dataplane::cluster::director::DirectorHash;
+use samepath_dataplane::detours::PrefixLengths;
 use samepath_dataplane::limits::ICMP_RATE;
 use samepath_dataplane::service::ServiceDown;
 use samepath_dataplane::settings::{Backup, TcpPickup};
@@ -399,6 +400,18 @@ const FLOODS: &[Opt] = &[
 
 const OPERATION: &[Opt] = &[
     one(
+        "symmetry-prefix-v4",
+        "BITS",
+        "Length of the IPv4 prefixes that `samepath symmetry` tells apart, 0 to 32 [default: 24]",
+        set!(detours.v4 = |text| values::number(text, "a prefix length", 0..=32)),
+    ),
+    one(
+        "symmetry-prefix-v6",
+        "BITS",
+        "Length of the IPv6 prefixes that `samepath symmetry` tells apart, 0 to 128 [default: 48]",
+        set!(detours.v6 = |text| values::number(text, "a prefix length", 0..=128)),
+    ),
+    one(
         "hello-interval-ms",
         "MS",
         "How often peers are told that this node lives, 10 to 10000 [default: 100]",
@@ -518,6 +531,7 @@ pub fn defaults() -> Config {
         tuning: Default::default(),
         floods: Default::default(),
         icmp_rate: Some(ICMP_RATE),
+        detours: PrefixLengths::default(),
         mss_clamp: super::MssClamp::Auto,
         peer_timeout_ms: 800,
         backup: Backup::Immediate,

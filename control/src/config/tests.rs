@@ -287,6 +287,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("new-flow-prefix-v6", "129", "a prefix length is a whole number from 0 to 128"),
     ("new-flow-rate", "5000000", "a rate is written RATE[:BURST]"),
     ("icmp-rate", "1000:", "a rate is written RATE[:BURST]"),
+    ("symmetry-prefix-v4", "33", "a prefix length is a whole number from 0 to 32"),
+    ("symmetry-prefix-v6", "129", "a prefix length is a whole number from 0 to 128"),
     ("mss-clamp", "87", "a segment size is auto, off or a whole number of bytes from 88 to 9160"),
     ("hello-interval-ms", "1", "a hello interval is a whole number from 10 to 10000"),
     ("tunnel-rekey", "9", "a tunnel rekey time in seconds is a whole number from 10 to 604800"),

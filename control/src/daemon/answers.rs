@@ -41,8 +41,8 @@ impl Node {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
             }
-            Request::Why { flow, here } => {
-                self.begin_why(flow, here, reply);
+            request @ (Request::Why { .. } | Request::Symmetry { .. }) => {
+                self.begin_inquiry(request, reply);
                 return Ok(());
             }
             Request::SessionsCount { filter } => {

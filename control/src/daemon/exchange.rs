@@ -55,6 +55,7 @@ impl Node {
             FromWorker::Unresolved { ifindex, address } => self.mirror.resolve(ifindex, address),
             FromWorker::Page { id, worker, sessions, next } => self.take_page(id, worker, &sessions, next),
             FromWorker::Explained { id, explained } => self.take_explained(id, &explained),
+            FromWorker::Detours { id, detours, forgotten } => self.take_detours(id, detours, forgotten),
             FromWorker::Judged { policy, judgement, question } => {
                 self.log_judgement(policy, &judgement, &question);
             }

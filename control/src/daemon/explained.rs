@@ -14,7 +14,7 @@ use crate::operator::why::{Flow, NodeWhy, Said, WaySaid};
 
 impl Node {
     /// The flow with zone and ingress; an error is a sentence for the operator.
-    pub(super) fn filled_in(&self, flow: Flow) -> Result<Flow, String> {
+    pub(super) fn filled_in_flow(&self, flow: Flow) -> Result<Flow, String> {
         let has_ports = matches!(flow.proto, proto::TCP | proto::UDP | proto::SCTP);
         if flow.src.is_ipv4() != flow.dst.is_ipv4() {
             return Err(format!(

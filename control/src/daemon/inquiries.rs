@@ -1,9 +1,10 @@
-//! What all nodes are asked together (`samepath why`): the question goes to every peer over the control channel, answers
-//! are gathered until all are there or the time is over, and whoever did not answer is named.
+//! What all nodes are asked together (`samepath why`, `samepath symmetry`): the question goes to every peer over the
+//! control channel, answers are gathered until all are there or the time is over, and whoever did not answer is named.
 
 use std::collections::HashMap;
 
 use samepath_dataplane::clock::NowMs;
+use samepath_dataplane::detours::{Detour, Sum};
 use samepath_dataplane::flow::NodeId;
 use samepath_dataplane::inquiry::Explained;
 use samepath_dataplane::mailbox::ToWorker;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::operator::api::{Document, Reply, Request};
+use crate::operator::symmetry::{self, NodeDetours};
 use crate::operator::why::{self, Flow, NodeWhy, Silent};
 
 /// How long nodes may take to answer, ms. They answer within some milliseconds; an operator waits no longer than he
@@ -31,19 +33,27 @@ enum Asker {
 
 /// Answers on their way to an operator.
 struct Gathering {
-    flow: Flow,
+    request: Request,
     waiting: Vec<NodeId>,
-    nodes: Vec<NodeWhy>,
+    replies: Vec<(NodeId, Reply)>,
     silent: Vec<Silent>,
     due: NowMs,
     reply: oneshot::Sender<Reply>,
 }
 
-/// A question on its way to a worker.
-struct Explaining {
-    flow: Flow,
+/// A question on its way to this node's workers.
+struct Asked {
+    subject: Subject,
     asker: Asker,
     due: NowMs,
+}
+
+/// What is asked of them, and what they have said.
+enum Subject {
+    /// One of them knows the flow.
+    Flow(Flow),
+    /// All of them count.
+    Detours { left: usize, detours: Vec<Detour>, forgotten: Sum },
 }
 
 /// Questions under way.
@@ -51,14 +61,13 @@ struct Explaining {
 pub(super) struct Inquiries {
     next: u32,
     gatherings: HashMap<u32, Gathering>,
-    /// Asked of a worker, by number.
-    explaining: HashMap<u32, Explaining>,
+    asked: HashMap<u32, Asked>,
 }
 
 impl Inquiries {
     /// Somebody waits for an answer.
     pub(super) fn are_open(&self) -> bool {
-        !self.gatherings.is_empty() || !self.explaining.is_empty()
+        !self.gatherings.is_empty() || !self.asked.is_empty()
     }
 
     fn number(&mut self) -> u32 {
@@ -67,63 +76,111 @@ impl Inquiries {
     }
 }
 
+/// The request as a peer gets it: of itself alone. `None`: no peer may ask it.
+fn of_one(request: &Request) -> Option<Request> {
+    match request {
+        Request::Why { flow, .. } => Some(Request::Why { flow: flow.clone(), here: true }),
+        Request::Symmetry { .. } => Some(Request::Symmetry { limit: 0, here: true }),
+        _ => None,
+    }
+}
+
 impl Node {
-    /// Begins to find out about a flow; with `here` this node alone is asked.
-    pub(super) fn begin_why(&mut self, flow: Flow, here: bool, reply: oneshot::Sender<Reply>) {
-        let flow = match self.filled_in(flow) {
-            Ok(flow) if self.inquiries.gatherings.len() < OPEN_MAX => flow,
+    /// Begins to find out what all nodes say, or this node alone if the request is for it alone.
+    pub(super) fn begin_inquiry(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
+        let request = match self.filled_in(request) {
+            Ok(request) if self.inquiries.gatherings.len() < OPEN_MAX => request,
             Ok(_) => return drop(reply.send(Reply::error("too many questions are open: ask again"))),
             Err(sentence) => return drop(reply.send(Reply::error(sentence))),
         };
+        let Some(question) = of_one(&request) else { return };
         let number = self.inquiries.number();
         let (mut waiting, mut silent) = (vec![self.config.node], Vec::new());
-        let question = Request::Why { flow: flow.clone(), here: true };
-        let text = serde_json::to_vec(&question).unwrap_or_default();
-        let peers: Vec<NodeId> = self.config.peers.iter().map(|peer| peer.node).filter(|_| !here).collect();
-        for peer in peers {
-            match self.replicator.question(peer, number, &text) {
-                true => waiting.push(peer),
-                false => silent.push(Silent { node: peer.0, reason: "no control channel to it".into() }),
+        if question != request {
+            let text = serde_json::to_vec(&question).unwrap_or_default();
+            for peer in self.config.peers.iter().map(|peer| peer.node) {
+                match self.replicator.question(peer, number, &text) {
+                    true => waiting.push(peer),
+                    false => {
+                        silent.push(Silent { node: peer.0, reason: "no control channel to it".into() });
+                    }
+                }
             }
         }
         let due = self.now().plus(PATIENCE_MS);
-        let gathering = Gathering { flow: flow.clone(), waiting, nodes: Vec::new(), silent, due, reply };
+        let gathering = Gathering { request, waiting, replies: Vec::new(), silent, due, reply };
         self.inquiries.gatherings.insert(number, gathering);
-        self.explain(&flow, Asker::Operator(number));
+        self.ask_workers(question, Asker::Operator(number));
     }
 
-    /// Asks the worker whose flow it is.
-    fn explain(&mut self, flow: &Flow, asker: Asker) {
-        let inquiry = match self.inquiry(flow) {
-            Ok(inquiry) => inquiry,
-            Err(sentence) => return self.say(asker, Reply::error(sentence)),
-        };
+    /// Of a flow zone and ingress are filled in; an error is a sentence for the operator.
+    fn filled_in(&self, request: Request) -> Result<Request, String> {
+        Ok(match request {
+            Request::Why { flow, here } => Request::Why { flow: self.filled_in_flow(flow)?, here },
+            other => other,
+        })
+    }
+
+    /// Asks the worker whose flow it is, or all.
+    fn ask_workers(&mut self, question: Request, asker: Asker) {
         let id = self.inquiries.number();
         let due = self.now().plus(PATIENCE_MS);
-        self.inquiries.explaining.insert(id, Explaining { flow: flow.clone(), asker, due });
-        let worker = self.workers.owner_of(&inquiry.key);
-        self.workers.tell(worker, ToWorker::Explain { id, inquiry: Box::new(inquiry) });
+        let subject = match question {
+            Request::Why { flow, .. } => match self.inquiry(&flow) {
+                Ok(inquiry) => {
+                    let worker = self.workers.owner_of(&inquiry.key);
+                    self.workers.tell(worker, ToWorker::Explain { id, inquiry: Box::new(inquiry) });
+                    Subject::Flow(flow)
+                }
+                Err(sentence) => return self.say(asker, Reply::error(sentence)),
+            },
+            _ => {
+                self.workers.tell_all(|| ToWorker::Detours { id });
+                let (left, forgotten) = (self.workers.count(), Sum::default());
+                Subject::Detours { left, detours: Vec::new(), forgotten }
+            }
+        };
+        self.inquiries.asked.insert(id, Asked { subject, asker, due });
     }
 
-    /// A worker has answered.
+    /// A worker has said what a packet would meet.
     pub(super) fn take_explained(&mut self, id: u32, explained: &Explained) {
-        let Some(Explaining { flow, asker, .. }) = self.inquiries.explaining.remove(&id) else { return };
-        let node = self.node_why(explained);
-        match asker {
-            Asker::Operator(number) => self.gather(number, self.config.node, Ok(node)),
-            Asker::Peer { .. } => {
-                let why = why::merge(flow, vec![node], Vec::new());
-                self.say(asker, Reply::Why(Box::new(why)));
-            }
+        let Some(Asked { subject: Subject::Flow(flow), asker, .. }) = self.inquiries.asked.remove(&id) else {
+            return;
+        };
+        let why = why::merge(flow, vec![self.node_why(explained)], Vec::new());
+        self.say(asker, Reply::Why(Box::new(why)));
+    }
+
+    /// A worker has said what makes a detour to it.
+    pub(super) fn take_detours(&mut self, id: u32, told: Vec<Detour>, more: Sum) {
+        let Some(asked) = self.inquiries.asked.get_mut(&id) else { return };
+        let Subject::Detours { left, detours, forgotten } = &mut asked.subject else { return };
+        detours.extend(told);
+        forgotten.add(&more);
+        *left -= 1;
+        if *left > 0 {
+            return;
         }
+        let since_s = self.now().since(self.started) / 1000;
+        let Some(Asked { subject: Subject::Detours { detours, forgotten, .. }, asker, .. }) =
+            self.inquiries.asked.remove(&id)
+        else {
+            return;
+        };
+        let node = self.config.node.0;
+        let detours = NodeDetours::of(node, since_s, self.config.detours, &detours, forgotten);
+        self.say(asker, Reply::Detours(detours));
     }
 
     /// A peer asks on behalf of its operator.
     pub(super) fn take_question(&mut self, from: NodeId, number: u32, text: &[u8]) {
         let asker = Asker::Peer { node: from, number };
-        match serde_json::from_slice(text) {
-            Ok(Request::Why { flow, here: true }) if self.inquiries.explaining.len() < OPEN_MAX => {
-                self.explain(&flow, asker);
+        match serde_json::from_slice::<Request>(text) {
+            Ok(request)
+                if self.inquiries.asked.len() < OPEN_MAX && of_one(&request).as_ref() == Some(&request) =>
+            {
+                self.ask_workers(request, asker);
             }
             Ok(_) => self.say(asker, Reply::error("peers may not ask this, or ask too much")),
             Err(_) => self.say(asker, Reply::error("it does not know the question: it runs another release")),
@@ -132,37 +189,33 @@ impl Node {
 
     /// A peer answers.
     pub(super) fn take_answer(&mut self, from: NodeId, number: u32, text: &[u8]) {
-        let said = match serde_json::from_slice(text).map(|document: Document| document.reply) {
-            Ok(Reply::Error(refusal)) => Err(refusal.error.into()),
-            Ok(reply) => NodeWhy::of_reply(reply, from.0).ok_or("its answer speaks of something else".into()),
-            Err(_) => Err("its answer cannot be read: it runs another release".into()),
+        let reply = match serde_json::from_slice(text).map(|document: Document| document.reply) {
+            Ok(reply) => reply,
+            Err(_) => Reply::error("its answer cannot be read: it runs another release"),
         };
-        self.gather(number, from, said);
+        self.gather(number, from, reply);
     }
 
     fn say(&mut self, asker: Asker, reply: Reply) {
-        match (asker, reply) {
-            (Asker::Peer { node, number }, reply) => {
+        match asker {
+            Asker::Operator(number) => self.gather(number, self.config.node, reply),
+            Asker::Peer { node, number } => {
                 let text = serde_json::to_vec(&Document::from(reply)).unwrap_or_default();
                 self.replicator.answer(node, number, &text);
-            }
-            (Asker::Operator(number), reply) => {
-                if let Some(gathering) = self.inquiries.gatherings.remove(&number) {
-                    // An operator who hung up needs no answer.
-                    drop(gathering.reply.send(reply));
-                }
             }
         }
     }
 
     /// Takes what one node says, or why it says nothing.
-    fn gather(&mut self, number: u32, from: NodeId, said: Result<NodeWhy, std::borrow::Cow<'static, str>>) {
+    fn gather(&mut self, number: u32, from: NodeId, reply: Reply) {
         let Some(gathering) = self.inquiries.gatherings.get_mut(&number) else { return };
         let Some(at) = gathering.waiting.iter().position(|node| *node == from) else { return };
         gathering.waiting.swap_remove(at);
-        match said {
-            Ok(node) => gathering.nodes.push(node),
-            Err(reason) => gathering.silent.push(Silent { node: from.0, reason }),
+        match reply {
+            Reply::Error(refusal) => {
+                gathering.silent.push(Silent { node: from.0, reason: refusal.error.into() });
+            }
+            reply => gathering.replies.push((from, reply)),
         }
         if gathering.waiting.is_empty() {
             self.conclude(number);
@@ -172,17 +225,14 @@ impl Node {
     /// Tells the operator what there is.
     fn conclude(&mut self, number: u32) {
         let Some(gathering) = self.inquiries.gatherings.remove(&number) else { return };
-        let Gathering { flow, waiting, nodes, mut silent, reply, .. } = gathering;
         let late = |node: NodeId| Silent {
             node: node.0,
             reason: format!("no answer within {PATIENCE_MS} ms").into(),
         };
+        let Gathering { request, waiting, replies, mut silent, reply, .. } = gathering;
         silent.extend(waiting.into_iter().map(late));
-        let answer = match nodes.is_empty() {
-            true => Reply::error("no node answered, this one included: see its log and `samepath status`"),
-            false => Reply::Why(Box::new(why::merge(flow, nodes, silent))),
-        };
-        drop(reply.send(answer));
+        // An operator who hung up needs no answer.
+        drop(reply.send(answer(request, replies, silent)));
     }
 
     /// Those who waited long enough are told what there is.
@@ -191,16 +241,44 @@ impl Node {
             return;
         }
         let now = self.now();
-        self.inquiries.explaining.retain(|_, explaining| explaining.due > now);
-        let due: Vec<u32> = self
-            .inquiries
-            .gatherings
-            .iter()
-            .filter(|(_, gathering)| gathering.due <= now)
-            .map(|(number, _)| *number)
-            .collect();
+        self.inquiries.asked.retain(|_, asked| asked.due > now);
+        let late = |gathering: &Gathering| gathering.due <= now;
+        let gatherings = self.inquiries.gatherings.iter();
+        let due: Vec<u32> = gatherings.filter(|(_, one)| late(one)).map(|(number, _)| *number).collect();
         for number in due {
             self.conclude(number);
         }
+    }
+}
+
+/// What all said, as one answer.
+fn answer(request: Request, replies: Vec<(NodeId, Reply)>, silent: Vec<Silent>) -> Reply {
+    let nobody = || Reply::error("no node answered, this one included: see its log and `samepath status`");
+    match request {
+        Request::Why { flow, .. } => {
+            let said = replies.into_iter().filter_map(|(node, reply)| NodeWhy::of_reply(reply, node.0));
+            let nodes: Vec<NodeWhy> = said.collect();
+            match (nodes.is_empty(), silent.as_slice()) {
+                // Asked alone, a node that refuses says why.
+                (true, [only]) => Reply::error(only.reason.clone()),
+                (true, _) => nobody(),
+                (false, _) => Reply::Why(Box::new(why::merge(flow, nodes, silent))),
+            }
+        }
+        Request::Symmetry { limit, here } => {
+            let mut nodes: Vec<NodeDetours> = Vec::new();
+            for (node, reply) in replies {
+                match reply {
+                    Reply::Detours(detours) if detours.node == node.0 => nodes.push(detours),
+                    _ => {}
+                }
+            }
+            match (here, nodes.len()) {
+                (_, 0) => nobody(),
+                (true, _) => Reply::Detours(nodes.swap_remove(0)),
+                (false, _) => Reply::Symmetry(Box::new(symmetry::merge(nodes, silent, limit))),
+            }
+        }
+        _ => nobody(),
     }
 }

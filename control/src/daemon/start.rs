@@ -93,6 +93,7 @@ impl Node {
                 idle: config.tuning.idle,
                 floods: config.floods,
                 icmp: config.icmp_rate,
+                detours: config.detours,
             },
             clock,
             forwards: forwarding.words(&steering),

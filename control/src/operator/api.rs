@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drain::Drain;
 use super::filter::Filter;
+use super::symmetry::{NodeDetours, Symmetry};
 use super::why::{Flow, Why};
 
 /// Version of the names and meanings in this file.
@@ -62,6 +63,14 @@ pub enum Request {
         #[serde(default)]
         here: bool,
     },
+    /// Which pairs of prefixes arrive at another node than their Owner → [`Reply::Symmetry`].
+    Symmetry {
+        /// Pairs listed at most.
+        limit: usize,
+        /// What this node alone has counted → [`Reply::Detours`].
+        #[serde(default)]
+        here: bool,
+    },
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -92,6 +101,7 @@ impl Request {
             | Request::SessionsCount { .. }
             | Request::Stats
             | Request::Why { .. }
+            | Request::Symmetry { .. }
             | Request::Policy
             | Request::Director { .. } => false,
         }
@@ -114,6 +124,10 @@ pub enum Reply {
     Stats(Box<Stats>),
     /// Who is Director and why.
     Director(Director),
+    /// Pairs of prefixes whose packets make a detour.
+    Symmetry(Box<Symmetry>),
+    /// What one node has counted of them.
+    Detours(NodeDetours),
     /// What happens to a packet of a flow.
     Why(Box<Why>),
     /// Aggregation as it is now.

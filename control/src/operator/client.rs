@@ -20,7 +20,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// No daemon answers.
 pub const UNREACHABLE: u8 = 3;
-/// `status`: the node runs but is not ready. `why`: nodes did not answer, or do not agree.
+/// `status`: the node runs but is not ready. `why`, `symmetry`: nodes did not answer, or do not agree.
 pub const DEGRADED: u8 = 5;
 
 /// How long a daemon may take to answer. It answers within milliseconds; long lists come in pages.
@@ -97,6 +97,7 @@ pub(super) fn print(reply: &Reply, json: bool, out: &mut impl Write) -> Result<u
 fn code(reply: &Reply) -> u8 {
     match reply {
         Reply::Status(status) if !status.ready => DEGRADED,
+        Reply::Symmetry(symmetry) if !symmetry.silent.is_empty() => DEGRADED,
         Reply::Why(why) if !why.agreed || !why.silent.is_empty() => DEGRADED,
         _ => FINE,
     }

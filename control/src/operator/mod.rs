@@ -11,6 +11,7 @@ pub mod filter;
 pub mod server;
 pub mod sessions;
 pub mod stats;
+pub mod symmetry;
 mod tables;
 #[cfg(test)]
 mod tests;

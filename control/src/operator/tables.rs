@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, ServiceRow, Stats, Status};
 use super::drain::Stage;
-use super::why;
+use super::{symmetry, why};
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
 pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -17,6 +17,11 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
         Reply::Policy(policy) => print_policy(policy, out)?,
+        Reply::Symmetry(symmetry) => symmetry::print(symmetry, out)?,
+        Reply::Detours(detours) => {
+            let alone = symmetry::merge(vec![detours.clone()], Vec::new(), usize::MAX);
+            symmetry::print(&alone, out)?;
+        }
         Reply::Why(why) => why::print(why, out)?,
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,

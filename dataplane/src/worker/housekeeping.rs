@@ -98,6 +98,10 @@ impl<I: Io> Worker<I> {
                 // With a full outbox nobody is answered, and who asked does not wait for ever.
                 let _ = self.mailbox.outbox.push(FromWorker::Explained { id, explained });
             }
+            ToWorker::Detours { id } => {
+                let (detours, forgotten) = self.detours.tell();
+                let _ = self.mailbox.outbox.push(FromWorker::Detours { id, detours, forgotten });
+            }
             ToWorker::Stop => self.stopping = Some(now),
         }
     }

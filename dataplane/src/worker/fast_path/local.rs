@@ -2,11 +2,13 @@
 
 use super::Glance;
 use crate::clock::NowMs;
-use crate::flow::Generation;
+use crate::detours::{Detours, Ends};
+use crate::flow::{Generation, NodeId};
 use crate::route::LinkHop;
 use crate::session::table::{PlainRules, Slot};
 use crate::wire::rewrite;
-use crate::wire::tunnel::TunnelKind;
+use crate::wire::tunnel::{TunnelKind, TunnelOption};
+use crate::worker::detours::crossed;
 use crate::worker::shard::Shard;
 use crate::worker::{Ports, Snapshots, Worker};
 use crate::xsk::Io;
@@ -21,7 +23,7 @@ impl<I: Io> Worker<I> {
         slot: Slot,
         now: NowMs,
     ) -> Option<I::Frame> {
-        let Self { shard, snapshots, ports, paths, io, fast, .. } = self;
+        let Self { shard, snapshots, ports, paths, io, fast, detours, .. } = self;
         let Some(hop) = follow(shard, snapshots, ports, (glance, *paths), slot, now) else {
             return Some(frame);
         };
@@ -34,6 +36,7 @@ impl<I: Io> Worker<I> {
             tally.outer_in += u64::from(glance.inner_off);
             tally.queries += u64::from(option.kind.asks());
             tally.redirects += u64::from(option.kind == TunnelKind::Redirect);
+            count_detour_fast(detours, snapshots.view.me, glance, option);
         }
         let bytes = io.bytes_mut(&mut frame);
         rewrite::decrement_ttl_of_plain(bytes, usize::from(glance.plain.l3_off), glance.plain.ipv6);
@@ -74,4 +77,16 @@ fn follow<'a>(
         shard.wheel.schedule_no_later(slot, expires);
     }
     Some(hop)
+}
+
+/// As [`Worker::count_detour`], at node `me`.
+#[inline(always)]
+fn count_detour_fast(detours: &mut Detours, me: NodeId, glance: &Glance, option: &TunnelOption) {
+    if option.ingress == me {
+        return;
+    }
+    let plain = &glance.plain;
+    let words = if plain.ipv6 { plain.ends } else { [plain.ends[0], 0, 0, 0] };
+    let ends = Ends { words, ipv6: plain.ipv6, direction: plain.direction };
+    detours.count(&ends, &crossed(option, glance.length, glance.inner_off));
 }
