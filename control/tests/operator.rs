@@ -273,6 +273,20 @@ async fn an_endless_request_is_cut_off() {
 }
 
 #[tokio::test]
+async fn top_shows_a_frame_of_what_happens_between_two_looks() {
+    let daemon = Daemon::start(true);
+    let shown = daemon.run(&["top", "--once", "--interval", "0.1"]).await;
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("node 4 ready, ") && text.contains("drops: none"), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    let shown = json(&daemon.run(&["top", "--once", "--interval", "0.1", "--json"]).await);
+    assert_eq!((&shown["kind"], &shown["packets"][0]), (&"top".into(), &0.into()));
+    let wrong = daemon.run(&["top", "--once", "--interval", "0"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn why_says_who_did_not_answer_and_its_exit_code_does_too() {
     let daemon = Daemon::start(true);
     let flow = ["why", "udp", "10.0.0.1:4000", "10.0.0.2:53"];

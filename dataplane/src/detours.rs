@@ -115,7 +115,10 @@ struct Row {
 #[derive(Debug)]
 pub(crate) struct Detours {
     rows: Box<[[Row; DETOUR_WAYS]]>,
-    masks: [[u64; 4]; 2],
+    /// Of both addresses.
+    mask_v4: u64,
+    /// Of one address.
+    mask_v6: [u64; 2],
     /// Of pairs that lost their place.
     forgotten: Sum,
 }
@@ -129,32 +132,24 @@ impl Detours {
         let v4 = u64::from(u32::MAX.checked_shl(32 - u32::from(lengths.v4.min(32))).unwrap_or(0));
         let v6 = u128::MAX.checked_shl(128 - u32::from(lengths.v6.min(128))).unwrap_or(0);
         let half = |number: u128| u64::from_ne_bytes(((number >> 64) as u64).to_be_bytes());
-        let (high, low) = (half(v6), half(v6 << 64));
         Self {
             rows: vec![[Row::default(); DETOUR_WAYS]; DETOUR_BUCKETS].into_boxed_slice(),
-            masks: [[v4 << 32 | v4, 0, 0, 0], [high, low, high, low]],
+            mask_v4: v4 << 32 | v4,
+            mask_v6: [half(v6), half(v6 << 64)],
             forgotten: Sum::default(),
         }
     }
 
     /// Counts a packet that this node processes and another one received.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&mut self, ends: &Ends, crossed: &Crossed) {
-        let mask = &self.masks[usize::from(ends.ipv6)];
-        let words: [u64; 4] = std::array::from_fn(|at| ends.words[at] & mask[at]);
-        let tag = OCCUPIED
-            | if ends.ipv6 { IPV6 } else { 0 }
-            | if ends.direction == Direction::HiToLo { FROM_HIGHER } else { 0 }
-            | u32::from(crossed.ingress.0);
-        let mixed =
-            (words[0] ^ words[1].rotate_left(17) ^ words[2].rotate_left(31) ^ words[3].rotate_left(47))
-                .wrapping_add(u64::from(tag))
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bucket = &mut self.rows[(mixed >> 40) as usize % DETOUR_BUCKETS];
-        let known = bucket.iter_mut().find(|row| row.tag == tag && row.words == words);
-        let row = match known {
-            Some(row) => row,
-            None => newcomer(bucket, &mut self.forgotten, words, tag),
+        let turned = (ends.direction as u32) << FROM_HIGHER.trailing_zeros();
+        let tag = OCCUPIED | turned | u32::from(crossed.ingress.0);
+        let row = if ends.ipv6 {
+            let words = std::array::from_fn(|at| ends.words[at] & self.mask_v6[at % 2]);
+            self.row_v6(words, tag | IPV6)
+        } else {
+            self.row_v4(ends.words[0] & self.mask_v4, tag)
         };
         let length = u64::from(crossed.length);
         row.packets = row.packets.wrapping_add(1);
@@ -162,11 +157,38 @@ impl Detours {
         row.link_bytes += (length + u64::from(crossed.outer)) * u64::from(crossed.times);
     }
 
+    /// Of IPv4 one word tells the pair.
+    #[inline(always)]
+    fn row_v4(&mut self, word: u64, tag: u32) -> &mut Row {
+        let bucket = &mut self.rows[bucket_of(word, tag)];
+        match bucket.iter().position(|row| row.tag == tag && row.words[0] == word) {
+            Some(at) => &mut bucket[at],
+            None => newcomer(bucket, &mut self.forgotten, [word, 0, 0, 0], tag),
+        }
+    }
+
+    #[inline(never)]
+    fn row_v6(&mut self, words: [u64; 4], tag: u32) -> &mut Row {
+        let [a, b, c, d] = words;
+        let mixed = a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47);
+        let bucket = &mut self.rows[bucket_of(mixed, tag)];
+        match bucket.iter().position(|row| row.tag == tag && row.words == words) {
+            Some(at) => &mut bucket[at],
+            None => newcomer(bucket, &mut self.forgotten, words, tag),
+        }
+    }
+
     /// All pairs that are known, and the sum of those that were.
     pub(crate) fn tell(&self) -> (Vec<Detour>, Sum) {
         let occupied = self.rows.iter().flatten().filter(|row| row.tag != 0);
         (occupied.map(Row::detour).collect(), self.forgotten)
     }
+}
+
+#[inline(always)]
+fn bucket_of(word: u64, tag: u32) -> usize {
+    let mixed = (word ^ u64::from(tag)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize % DETOUR_BUCKETS
 }
 
 /// The row that weighs least makes room.

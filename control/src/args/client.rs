@@ -14,6 +14,7 @@ use crate::config::values;
 use crate::operator::api::{Request, Role};
 use crate::operator::drain::DrainOrder;
 use crate::operator::filter::{self, Filter};
+use crate::operator::top::TopOrder;
 use crate::operator::why::Flow;
 
 /// A question to a running daemon.
@@ -37,6 +38,18 @@ pub enum ClientCommand {
     },
     /// Counters since the start
     Stats(Target),
+    /// What this node does now: packets, verdicts, drops, workers, peers, again and again until Ctrl-C
+    Top {
+        /// Seconds between two looks, 0.1 to 3600
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
+        /// One frame, then end
+        #[arg(long)]
+        once: bool,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Who is Director of the flows between two addresses, and why
     Director {
         /// One end
@@ -240,7 +253,7 @@ impl ClientCommand {
     /// The request that goes to the daemon.
     pub fn request(&self) -> Request {
         match self {
-            Self::Status(_) => Request::Status,
+            Self::Status(_) | Self::Top { .. } => Request::Status,
             Self::Members(_) => Request::Members,
             Self::Stats(_) => Request::Stats,
             Self::Sessions { what, filter, .. } => match what {
@@ -286,6 +299,14 @@ impl ClientCommand {
         Some(DrainOrder { timeout: Duration::from_secs(timeout), leave })
     }
 
+    /// How to show what the node does, if that is asked for.
+    pub fn top(&self) -> Option<TopOrder> {
+        match *self {
+            Self::Top { interval, once, .. } => Some(TopOrder { interval, once }),
+            _ => None,
+        }
+    }
+
     /// The file to be checked, and the zones and the services it may name, if no daemon is to be asked.
     pub fn policy_to_check(&self) -> Option<(&Path, [Option<&[String]>; 2])> {
         match self {
@@ -318,6 +339,7 @@ impl ClientCommand {
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
             | Self::Why { target, .. }
+            | Self::Top { target, .. }
             | Self::Symmetry { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
@@ -328,6 +350,13 @@ impl ClientCommand {
 
 fn protocol(text: &str) -> Result<u8, String> {
     values::protocol(text).map_err(|rule| rule.0)
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("an interval is a number of seconds from 0.1 to 3600; write one like 0.5".into()),
+    }
 }
 
 /// An address with or without a port.

@@ -15,6 +15,7 @@ pub mod symmetry;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod top;
 pub mod why;
 
 pub use api::{Reply, Request};
