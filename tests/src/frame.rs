@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use etherparse::{
-    EtherType, Ethernet2Header, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, SingleVlanHeader, TcpHeader,
-    TransportHeader, UdpHeader, VlanId,
+    EtherType, Ethernet2Header, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpHeaders, IpNumber,
+    Ipv4Header, Ipv6Header, SingleVlanHeader, TcpHeader, TransportHeader, UdpHeader, VlanId,
 };
 
 use crate::bed::plan::End;
@@ -33,6 +33,34 @@ impl Way {
         self.frame(TransportHeader::Tcp(tcp), &[])
     }
 
+    /// A TCP segment with `length` bytes of payload.
+    pub fn tcp_with(&self, length: usize, set: impl FnOnce(&mut TcpHeader)) -> Result<Vec<u8>> {
+        let mut tcp = TcpHeader::new(self.source.1, self.destination.1, 0, 64_240);
+        set(&mut tcp);
+        self.frame(TransportHeader::Tcp(tcp), &vec![b'x'; length])
+    }
+
+    /// An ICMP or ICMPv6 error about a packet that went the other way: type, code, the word behind the checksum,
+    /// the packet's frame.
+    pub fn icmp_error(&self, (kind, code): (u8, u8), word: u32, about: &[u8]) -> Result<Vec<u8>> {
+        let quote = about.get(14..).unwrap_or_default();
+        let mut rest = word.to_be_bytes().to_vec();
+        rest.extend(&quote[..quote.len().min(64)]);
+        let (bytes5to8, payload) = rest.split_at(4);
+        let bytes5to8: [u8; 4] = bytes5to8.try_into()?;
+        let transport = match self.source.0 {
+            IpAddr::V4(_) => {
+                let unknown = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8 };
+                TransportHeader::Icmpv4(Icmpv4Header::with_checksum(unknown, payload))
+            }
+            IpAddr::V6(_) => {
+                let unknown = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8 };
+                TransportHeader::Icmpv6(Icmpv6Header::new(unknown))
+            }
+        };
+        self.frame(transport, payload)
+    }
+
     /// A UDP datagram.
     pub fn udp(&self, payload: &[u8]) -> Result<Vec<u8>> {
         let udp = UdpHeader::without_ipv4_checksum(self.source.1, self.destination.1, payload.len())?;
@@ -42,7 +70,9 @@ impl Way {
     fn frame(&self, mut transport: TransportHeader, payload: &[u8]) -> Result<Vec<u8>> {
         let protocol = match &transport {
             TransportHeader::Tcp(_) => IpNumber::TCP,
-            _ => IpNumber::UDP,
+            TransportHeader::Icmpv4(_) => IpNumber::ICMP,
+            TransportHeader::Icmpv6(_) => IpNumber::IPV6_ICMP,
+            TransportHeader::Udp(_) => IpNumber::UDP,
         };
         let length = transport.header_len() + payload.len();
         let ip = self.ip(protocol, length)?;
