@@ -55,7 +55,7 @@ fn the_kernel_and_a_node_agree_or_the_difference_is_explained() -> Result<()> {
         let row = page.lines().find(|line| line.starts_with(&format!("| {} |", situation.name)));
         let row = row.with_context(|| format!("the page has no row of {:?}", situation.name))?;
         let agrees = row.ends_with("| agree |");
-        ensure!(agrees == !situation.differs(), "{row}");
+        ensure!(agrees != situation.differs(), "{row}");
     }
     let mut bed = Bed::new("conntrack", Shape::default())?;
     scenario::keep_from_hosts(&bed)?;

@@ -162,13 +162,13 @@ impl Flow<'_> {
                     About::Segment(one) => segment(&other, one)?,
                     About::Datagram => other.udp(b"never sent")?,
                 };
-                self.from_router(way).icmp_error(*kind, *word, &about)
+                self.by_router(way).icmp_error(*kind, *word, &about)
             }
         }
     }
 
     /// Errors come from a router on the way.
-    fn from_router(&self, way: Way) -> Way {
+    fn by_router(&self, way: Way) -> Way {
         Way { source: (plan::SERVERS.host(self.family, 200), 0), ..way }
     }
 
