@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 const BEGIN: &str = "<!-- figures: ";
 const END: &str = "<!-- end -->";
 
+/// So many figures nobody reads one by one: the report's tables have them.
+const MANY: usize = 60;
+
 fn main() -> Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let results = artifacts::target()?.join("bench");
@@ -44,17 +47,27 @@ fn figures(path: &PathBuf) -> Result<Option<String>> {
         return Ok(None);
     }
     let report: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
-    let mut text =
-        String::from("| figure | median | lowest | highest | goal | |\n|---|--:|--:|--:|--:|---|\n");
     let mut all = Vec::new();
     flatten("", report["metrics"].as_object().context("no metrics")?, &mut all);
-    for (name, value) in &all {
+    let mut text = if all.len() < MANY { one_by_one(&all, &report["goals"])? } else { String::new() };
+    for table in report["tables"].as_array().into_iter().flatten() {
+        text += "\n";
+        text += &rows(table);
+    }
+    Ok(Some(text))
+}
+
+/// A row for each figure, beside its goal.
+fn one_by_one(all: &[(String, Value)], goals: &Value) -> Result<String> {
+    let mut text =
+        String::from("| figure | median | lowest | highest | goal | |\n|---|--:|--:|--:|--:|---|\n");
+    for (name, value) in all {
         let cell = |key: &str| number(&value[key]);
         let (median, lowest, highest) = match value {
             Value::Object(_) => (cell("median"), cell("lowest"), cell("highest")),
             plain => (number(plain), String::new(), String::new()),
         };
-        let verdict = &report["goals"][name];
+        let verdict = &goals[name];
         let goal = verdict["goal"].as_str().unwrap_or_default();
         let met = match verdict["met"].as_bool() {
             Some(true) => "met",
@@ -63,11 +76,7 @@ fn figures(path: &PathBuf) -> Result<Option<String>> {
         };
         writeln!(text, "| `{name}` | {median} | {lowest} | {highest} | {goal} | {met} |")?;
     }
-    for table in report["tables"].as_array().into_iter().flatten() {
-        text += "\n";
-        text += &rows(table);
-    }
-    Ok(Some(text))
+    Ok(text)
 }
 
 /// Figures by their whole name; a summary stays together.
