@@ -75,7 +75,7 @@ pub enum ClientCommand {
         /// Protocol: tcp, udp, icmp, icmpv6, sctp, … or a number
         #[arg(value_parser = protocol)]
         proto: u8,
-        /// Where the packet comes from: 10.0.0.1:4000, [2001:db8::1]:4000, or the address alone; of a ping the identifier
+        /// Where the packet comes from: 10.0.0.1:4000, `[2001:db8::1]:4000`, or the address alone; of a ping the identifier
         #[arg(value_name = "SRC[:PORT]", value_parser = end)]
         src: (IpAddr, u16),
         /// Where it goes

@@ -99,7 +99,7 @@ impl Row {
             (0..number).map(|_| take(&mut rest).map(u16::from_be_bytes).map(NodeId)).collect();
         let hears = hears.filter(|hears| hears.is_sorted_by(|a, b| a < b))?;
         let policy = take(&mut rest).map(u32::from_be_bytes);
-        let serves = take(&mut rest).map(|[serves]| serves != 0);
+        let serves = policy.and_then(|_| take(&mut rest)).map(|[serves]| serves != 0);
         Some(Self { identity, count, epoch, hears, policy, serves })
     }
 }
@@ -136,6 +136,8 @@ mod tests {
             (bytes.to_vec(), Some(untold)),
             "an older release"
         );
+        let cut = Row { policy: None, serves: None, ..row() };
+        assert_eq!(Row::decode(&[&bytes[..], &[1, 1]].concat()), Some(cut), "half a policy version is none");
         let bytes = [&bytes[..], &[0x11, 0x12, 0x13, 0x14]].concat();
         assert_eq!(Row::decode(&bytes), Some(Row { serves: None, ..row() }), "a release between");
         let bytes = [&bytes[..], &[1]].concat();

@@ -1,7 +1,7 @@
 //! `samepath setup`: tunes the host in named stages, remembers what was there, and puts it back.
 //!
 //! A stage looks at a [`Case`] and gives [`Step`]s: what it found, what it wants, the commands that make it so and
-//! those that undo them. [`run`] prints and carries them out; [`record`] is the memory.
+//! those that undo them. [`run`] prints and carries them out; `record.rs` is the memory.
 
 mod action;
 mod interrupts;
