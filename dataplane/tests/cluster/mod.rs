@@ -32,6 +32,9 @@ pub const INSIDE: u8 = 0;
 pub const OUTSIDE: u8 = 1;
 pub const LINK: u8 = 2;
 
+/// Turns in which nodes come to rest once nothing arrives, and many more.
+const MOST_TURNS: u32 = 1_000_000;
+
 /// A tunnel crossing as a bystander sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossing {
@@ -373,7 +376,7 @@ impl Cluster {
 
     /// Runs everything until nothing moves.
     pub fn settle(&mut self) {
-        loop {
+        for _ in 0..MOST_TURNS {
             let mut moved = false;
             for index in 0..self.nodes.len() {
                 moved |= self.step(index);
@@ -382,6 +385,7 @@ impl Cluster {
                 return;
             }
         }
+        panic!("the nodes have not come to rest in {MOST_TURNS} turns of each");
     }
 
     /// One turn of one node, and what follows from it on the network.
