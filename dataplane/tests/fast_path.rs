@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use cluster::{Cluster, INSIDE, OUTSIDE, hosts, tcp, udp};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use samepath_dataplane::counters::Counters;
 use samepath_dataplane::policy::{Action, Match, Policy, Rule};
 use samepath_dataplane::session::timeouts::Timeouts;
@@ -145,13 +144,7 @@ fn seen(cluster: &mut Cluster) -> String {
 }
 
 proptest! {
-    // The same hundred each time; `rng_seed` of another number plays others.
-    #![proptest_config(ProptestConfig {
-        cases: 100,
-        rng_seed: RngSeed::Fixed(1),
-        max_shrink_iters: 20,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn with_and_without_it_everything_is_the_same(
         opening in proptest::collection::vec((0..4_usize, 1..4_u16), 0..6),

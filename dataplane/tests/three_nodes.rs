@@ -4,8 +4,11 @@ mod cluster;
 
 use cluster::{ACK, Cluster, Crossing, INSIDE, OUTSIDE, SYN, hosts, tcp, udp};
 use samepath_dataplane::flow::{Generation, NodeId};
+use samepath_dataplane::mailbox::ToWorker;
+use samepath_dataplane::session::wheel::TICK_MS;
 use samepath_dataplane::session::{Role, State};
 use samepath_dataplane::verdict::DropReason;
+use samepath_dataplane::wire::record::Record;
 use samepath_dataplane::wire::tunnel::TunnelKind::{FirstPacket, Query, Redirect};
 use samepath_dataplane::wire::tunnel::TunnelOption;
 
@@ -270,6 +273,21 @@ fn only_the_owner_ages_and_its_delete_ends_the_backups() {
     assert_eq!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "kept though it saw no packet for 200 s");
     cluster.pass(32_000);
     assert_eq!(roles(&mut cluster), [None, None, None]);
+}
+
+#[test]
+fn a_backup_that_was_told_no_time_is_left_keeps_no_worker_busy() {
+    let mut cluster = Cluster::new();
+    established(&mut cluster, 2);
+    // On a tick of the timer wheel, where "now" is due at once.
+    let now = cluster.now.0;
+    cluster.pass(now.next_multiple_of(TICK_MS) - now);
+    let owned = cluster.sessions(1)[0];
+    let record = Record { version: owned.version + 1, timeout_s: 0, ..Record::of(&owned, cluster.now) };
+    cluster.node(3).tell(ToWorker::Apply { record, mark: 1 });
+    // Gives up if the nodes do not come to rest.
+    cluster.settle();
+    assert_eq!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "only the Owner ends it");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::limits::{ADOPT_AFTER_MS, CLAIM_CHECK_MS, INBOX_PER_TURN, STOP_MS, TIM
 use crate::mailbox::{FromWorker, Retired, ToWorker};
 use crate::session::Role;
 use crate::session::table::Slot;
+use crate::session::wheel::TICK_MS;
 use crate::xsk::Io;
 
 /// An Owner that is not live.
@@ -183,14 +184,14 @@ impl<I: Io> Worker<I> {
                 self.end(slot, now);
             }
             Role::Claim if live => self.check_claim(slot, now),
-            Role::Backup if live => self.look_again(slot, now.plus(u64::from(session.timeout_ms))),
+            Role::Backup if live => self.look_again(slot, now.plus(u64::from(session.timeout_ms)), now),
             Role::Backup if session.owner == NodeId(0) && self.snapshots.settings.aggregation => {
                 self.adopt(slot, &session, now);
             }
             Role::Claim | Role::Backup => {
                 let until = self.died(session.owner).plus(u64::from(session.timeout_ms));
                 if until > now {
-                    self.look_again(slot, until);
+                    self.look_again(slot, until, now);
                 } else {
                     self.shard.remove(slot);
                 }
@@ -198,7 +199,10 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn look_again(&mut self, slot: Slot, at: NowMs) {
+    /// Sets a timer that was due again, for the next tick at the earliest: a backup may have been told that no time is left,
+    /// and would be looked at in every turn until its Owner's delete comes.
+    fn look_again(&mut self, slot: Slot, at: NowMs, now: NowMs) {
+        let at = at.max(now.plus(TICK_MS));
         self.shard.table.set_expires(slot, at);
         self.shard.wheel.schedule(slot, at);
     }
@@ -211,7 +215,7 @@ impl<I: Io> Worker<I> {
             key: session.key,
             generation: session.generation,
         });
-        self.look_again(slot, now.plus(CLAIM_CHECK_MS));
+        self.look_again(slot, now.plus(CLAIM_CHECK_MS), now);
     }
 
     /// Publishes what is now in the table, the queues and the rings.
