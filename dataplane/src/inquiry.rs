@@ -80,27 +80,23 @@ pub struct Way {
 impl Inquiry {
     /// The packet, as the first one of its flow.
     pub fn first(&self, flow_hash: u32) -> Packet {
-        self.packet(
-            flow_hash,
-            match self.key.proto() {
-                proto::TCP => L4::Tcp(TcpSegment { flags: SYN, window: 1024, ..TcpSegment::default() }),
-                proto::UDP => L4::Udp,
-                proto::SCTP => L4::Sctp { chunk: crate::wire::sctp::chunk::INIT, tag: 0 },
-                proto::ICMP | proto::ICMPV6 => L4::IcmpQuery { request: true },
-                _ => L4::Other,
-            },
-        )
+        self.unknown(flow_hash, SYN, L4::Sctp { chunk: crate::wire::sctp::chunk::INIT, tag: 0 }, true)
     }
 
     /// The packet, as one that goes on a flow of which nothing is known.
     pub fn later(&self, flow_hash: u32) -> Packet {
+        self.unknown(flow_hash, ACK, L4::Sctp { chunk: 0, tag: 1 }, false)
+    }
+
+    /// A packet of a flow of which nothing is known: with these TCP flags, this SCTP chunk, a query or its answer.
+    fn unknown(&self, flow_hash: u32, flags: u8, sctp: L4, request: bool) -> Packet {
         self.packet(
             flow_hash,
             match self.key.proto() {
-                proto::TCP => L4::Tcp(TcpSegment { flags: ACK, window: 1024, ..TcpSegment::default() }),
+                proto::TCP => L4::Tcp(TcpSegment { flags, window: 1024, ..TcpSegment::default() }),
                 proto::UDP => L4::Udp,
-                proto::SCTP => L4::Sctp { chunk: 0, tag: 1 },
-                proto::ICMP | proto::ICMPV6 => L4::IcmpQuery { request: false },
+                proto::SCTP => sctp,
+                proto::ICMP | proto::ICMPV6 => L4::IcmpQuery { request },
                 _ => L4::Other,
             },
         )

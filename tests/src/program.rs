@@ -1,6 +1,8 @@
 //! Running other programs (ip, nft, tshark, samepath) to their end.
 
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -37,4 +39,17 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Compiles, in `folder`, an XDP program that passes everything, as somebody else might have attached; its section is `xdp`.
+pub fn foreign_xdp(folder: &Path) -> Result<PathBuf> {
+    let (source, object) = (folder.join("foreign.c"), folder.join("foreign.o"));
+    fs::write(
+        &source,
+        "__attribute__((section(\"xdp\"), used)) int foreign(void *c) { return 2; }\n\
+         __attribute__((section(\"license\"), used)) char permission[] = \"GPL\";\n",
+    )?;
+    let mut clang = Command::new("clang");
+    run(clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(&source).arg("-o").arg(&object))?;
+    Ok(object)
 }

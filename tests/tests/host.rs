@@ -90,15 +90,7 @@ fn bad_pairs(bed: &Bed) -> Result<()> {
          link set far up\n\
          link set near mtu 9000\n",
     )?;
-    let source = bed.runtime().join("foreign.c");
-    let object = bed.runtime().join("foreign.o").display().to_string();
-    fs::write(
-        &source,
-        "__attribute__((section(\"xdp\"), used)) int foreign(void *c) { return 2; }\n\
-         __attribute__((section(\"license\"), used)) char permission[] = \"GPL\";\n",
-    )?;
-    let mut clang = Command::new("clang");
-    program::run(clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(&source).args(["-o", &object]))?;
+    let object = program::foreign_xdp(bed.runtime())?.display().to_string();
     bed.node_namespace(1).ip(&format!("link set dev near xdpgeneric object {object} section xdp"))?;
     let sysctl = [("ipv4/conf/near/rp_filter", "1"), ("ipv4/ip_forward", "1")];
     bed.node_namespace(1).sysctl(&sysctl)?;

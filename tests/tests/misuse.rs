@@ -1,6 +1,5 @@
 //! What an operator gets wrong: one clear sentence with the remedy, exit code 1 or 2, nothing left attached.
 
-use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
@@ -57,17 +56,7 @@ fn says(log: &str, words: &[&str]) -> Result<()> {
 
 /// A program that passes everything, as somebody else might have attached.
 fn attach_foreign_program(bed: &Bed, node: u8) -> Result<()> {
-    let source = bed.runtime().join("foreign.c");
-    let object = bed.runtime().join("foreign.o");
-    fs::write(
-        &source,
-        "__attribute__((section(\"xdp\"), used)) int foreign(void *c) { return 2; }\n\
-         __attribute__((section(\"license\"), used)) char permission[] = \"GPL\";\n",
-    )?;
-    let mut clang = Command::new("clang");
-    clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(&source).arg("-o").arg(&object);
-    program::run(&mut clang)?;
-    let object = object.display().to_string();
+    let object = program::foreign_xdp(bed.runtime())?.display().to_string();
     bed.node_namespace(node).ip(&format!("link set dev inside xdpdrv object {object} section xdp"))
 }
 

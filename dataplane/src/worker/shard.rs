@@ -196,8 +196,8 @@ impl<I: Io> Worker<I> {
             // The packet that ends its waiting announces it.
             return;
         }
-        let record = self.record_of(&session, now);
-        let told = !put_off && self.mailbox.outbox.push(FromWorker::Changed(record)).is_ok();
+        let changed = || FromWorker::Changed(self.record_of(&session, now));
+        let told = !put_off && self.mailbox.outbox.push(changed()).is_ok();
         self.shard.dirty += u64::from(!told && !session.dirty);
         self.shard.dirty -= u64::from(told && session.dirty);
         if told && session.dirty {
