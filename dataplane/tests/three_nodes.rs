@@ -6,7 +6,7 @@ use cluster::{ACK, Cluster, Crossing, INSIDE, OUTSIDE, SYN, hosts, tcp, udp};
 use samepath_dataplane::flow::{Generation, NodeId};
 use samepath_dataplane::mailbox::ToWorker;
 use samepath_dataplane::session::wheel::TICK_MS;
-use samepath_dataplane::session::{Role, State};
+use samepath_dataplane::session::{Role, Session, State};
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::record::Record;
 use samepath_dataplane::wire::tunnel::TunnelKind::{FirstPacket, Query, Redirect};
@@ -206,6 +206,29 @@ fn a_director_that_knows_nothing_grants_a_flow_whose_ingress_knows_its_dead_owne
         (now[0].role, now[0].generation, now[0].state),
         (Role::Owner, Generation(2), State::TcpEstablished)
     );
+}
+
+#[test]
+fn the_last_word_of_a_dead_owner_is_learned_but_does_not_undo_the_grant_of_its_flow() {
+    let mut cluster = Cluster::new();
+    let (client, server) = established(&mut cluster, 2);
+    let last = cluster.sessions(1)[0];
+    let last = Session { version: last.version + 1, state: State::TcpFinWait, ..last };
+    cluster.replication = false;
+    cluster.set_live(&[2, 3]);
+    cluster.arrive(3, OUTSIDE, &tcp((server, 80), (client, 1000), ACK, 501, 101));
+    cluster.settle();
+    let record = Record::of(&last, cluster.now);
+    cluster.node(2).tell(ToWorker::Apply { record, mark: 1 });
+    cluster.settle();
+    let claim = cluster.sessions(2)[0];
+    assert_eq!((claim.role, claim.owner, claim.generation), (Role::Claim, NodeId(3), Generation(2)));
+    assert_eq!(claim.state, State::TcpFinWait);
+    // The new Owner dies before anybody heard of it: its generation was given once.
+    cluster.set_live(&[2]);
+    cluster.arrive(2, INSIDE, &tcp((client, 1000), (server, 80), ACK, 101, 501));
+    cluster.settle();
+    assert_eq!(roles(&mut cluster)[1], Some((Role::Owner, 2, 3)));
 }
 
 #[test]

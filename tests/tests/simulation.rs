@@ -135,3 +135,9 @@ fn a_supposed_owner_outranks_a_grant_nobody_took_up() {
 fn the_last_of_many_nodes_does_not_wait_long() {
     play(&[386, 2639]);
 }
+
+/// A late record of an Owner thought dead undid the grant of its flow, whose generation was then given a second time.
+#[test]
+fn a_generation_is_granted_once() {
+    play(&[9442]);
+}

@@ -52,7 +52,10 @@ impl<I: Io> Worker<I> {
                 self.learn_state(slot, &theirs, &known);
                 self.announce(slot, now);
             }
-            Role::Claim if is_believed(&theirs, &known) => self.replace_keeping_counts(slot, theirs, &known),
+            Role::Claim if self.is_believed(&theirs, &known) => {
+                self.replace_keeping_counts(slot, theirs, &known);
+            }
+            Role::Claim if is_last_word(&theirs, &known) => self.learn_late(slot, theirs, &known),
             Role::Claim => {}
             // Everything an Owner says comes in order, so what it said last is what it has.
             Role::Backup if theirs.owner == known.owner || known.owner == NodeId(0) => {
@@ -120,11 +123,26 @@ impl<I: Io> Worker<I> {
         }
         self.orphan(slot, &known, now);
     }
+
+    /// A claim ends with a record of the Owner it names, which may have begun with a lower generation (the grant was
+    /// lost), or with one of its generation or a higher one. One granted because an Owner seemed dead ends also with
+    /// the record of an Owner that is live after all: if the grant was taken up, that record comes too and wins.
+    fn is_believed(&self, theirs: &Session, claim: &Session) -> bool {
+        let revived = claim.state != State::Claimed && self.snapshots.view.is_live(theirs.owner);
+        revived || theirs.owner == claim.owner || theirs.generation >= claim.generation
+    }
+
+    /// The last words of an Owner that is not live, after its flow was granted to another: what they say of the flow is
+    /// learned, in case the new Owner dies as well; the grant stays, for its generation must not be given twice.
+    fn learn_late(&mut self, slot: Slot, theirs: Session, claim: &Session) {
+        let Session { role, owner, generation, expires, .. } = *claim;
+        self.replace_keeping_counts(slot, Session { role, owner, generation, expires, ..theirs }, claim);
+    }
 }
 
-/// A claim ends with a record of the Owner it names, which may have begun with a lower generation (the grant was
-/// lost), or with one of its generation or a higher one. One granted because an Owner seemed dead ends also with the record of an Owner that is live after all: if the grant was taken up, that record comes
-/// too and wins.
-fn is_believed(theirs: &Session, claim: &Session) -> bool {
-    claim.state != State::Claimed || theirs.owner == claim.owner || theirs.generation >= claim.generation
+/// A record of the Owner before the one the claim names, younger than what was known when the flow was granted anew.
+fn is_last_word(theirs: &Session, claim: &Session) -> bool {
+    claim.state != State::Claimed
+        && theirs.generation.next() == claim.generation
+        && theirs.version > claim.version
 }
