@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use samepath_tests::bed::plan::Family;
+use samepath_tests::bed::plan::{self, Family};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::scenario::etcd;
 use samepath_tests::scenario::iperf::Iperf;
@@ -54,7 +54,7 @@ fn a_node_is_drained_replaced_and_taken_back_and_nothing_is_lost() -> Result<()>
     bed.start_nodes(&[])?;
     let before = drops(&bed)?;
     let traffic = Steady::begin(&bed, Family::V4)?;
-    let iperf = Iperf::begin(&bed, Family::V4)?;
+    let iperf = Iperf::begin(&bed, (plan::client(Family::V4, 0), plan::server(Family::V4, 0)), "40M")?;
     sleep(A_WHILE);
     ensure!(bed.stats(1)?.sessions.owner > 10, "node 1 owns too little to prove anything");
 

@@ -1,5 +1,5 @@
-//! What goes wrong with nodes, under traffic that lasts: ssh-like TCP connections, UDP flows and a download, all on
-//! split paths. Whoever holds a connection must not notice more than a silence.
+//! What goes wrong with nodes, under traffic that lasts: ssh-like TCP connections, UDP flows, a download (curl from nginx)
+//! and a transfer the other way (iperf3), all on split paths. Whoever holds a connection must not notice more than a silence.
 //!
 //! Every flow begins through node 1 (its Owner) and node 3, its Director is node 2, its backups are on 2 and 3. Then
 //! the routers move the paths away from the nodes a case is going to harm, as ECMP does when a next hop changes. So
@@ -15,6 +15,7 @@ use crate::bed::plan::{Family, NODES};
 use crate::bed::{Bed, Service};
 use crate::cli::Roles;
 use crate::scenario::etcd;
+use crate::scenario::iperf::Iperf;
 use crate::scenario::kept::{Kept, start_echo};
 use crate::scenario::keys;
 use crate::traffic::lasting::Told;
@@ -34,6 +35,9 @@ const ORDINARY: Duration = Duration::from_millis(700);
 
 /// The download's bytes per second: it lasts longer than any case.
 const DOWNLOAD_RATE: &str = "3M";
+
+/// The transfer's bits per second: beside everything else, on machines of any speed.
+const TRANSFER_RATE: &str = "4M";
 
 /// What happens to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -205,6 +209,7 @@ fn cut_for_a_while(bed: &Bed, towards: bool, from: bool, harm: Duration) -> Resu
 pub struct Audience {
     kept: Kept,
     download: Download,
+    transfer: Iperf,
 }
 
 /// A bed whose server answers.
@@ -258,6 +263,7 @@ impl Stage {
         self.bed.return_via(3)?;
         let kept = Kept::open(&self.bed, (&[self.pair.0], &[self.pair.1]), traffic)?;
         let download = self.bed.begin_large_at(self.pair, DOWNLOAD_RATE)?;
+        let transfer = Iperf::begin(&self.bed, self.pair, TRANSFER_RATE)?;
         self.wait_for_backups(traffic.flows())?;
         let (forward, back) = case.paths();
         self.bed.forward_via(forward)?;
@@ -265,7 +271,7 @@ impl Stage {
         for_a_while(ORDINARY);
         kept.mark()?;
         for_a_while(ORDINARY);
-        Ok(Audience { kept, download })
+        Ok(Audience { kept, download, transfer })
     }
 
     /// Lets a case happen; what its traffic saw of it. An error is the case's, not its preparation's.
@@ -274,6 +280,7 @@ impl Stage {
         case.happen(&mut self.bed, &mut self.etcd, &extra, traffic.harm).with_context(|| case.name())?;
         let told = audience.kept.wait_for_calm().with_context(|| case.name())?;
         audience.download.check_unbroken().with_context(|| format!("{}: the download", case.name()))?;
+        audience.transfer.end().with_context(|| format!("{}: the transfer", case.name()))?;
         Ok(told)
     }
 

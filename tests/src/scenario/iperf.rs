@@ -1,17 +1,14 @@
 //! One long TCP transfer by iperf3, at a rate that the bed always has: what fails is not the speed.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::bed::plan::{self, Family};
 use crate::bed::{Bed, Service};
 use crate::wait;
-
-/// Bits per second.
-const RATE: &str = "40M";
 
 /// It ends when it is told to; this is longer than any test.
 const SECONDS: &str = "300";
@@ -38,15 +35,15 @@ pub struct Transfer {
 }
 
 impl Iperf {
-    /// Begins a transfer from the client to the server.
-    pub fn begin(bed: &Bed, family: Family) -> Result<Self> {
-        let (from, to) = (plan::client(family, 0).to_string(), plan::server(family, 0).to_string());
+    /// Begins a transfer from the first of two addresses, a client's, to the other, a server's; `rate` is iperf3's `-b`.
+    pub fn begin(bed: &Bed, (from, to): (IpAddr, IpAddr), rate: &str) -> Result<Self> {
+        let (from, to) = (from.to_string(), to.to_string());
         let mut server = bed.server().command("iperf3");
         let server =
             bed.start_service("iperf3-server", server.args(["-s", "-1", "--forceflush", "-B", &to]))?;
         wait::until_true("iperf3 listens", SOON, || Ok(server.output().contains("listening")))?;
         let mut client = bed.client().command("iperf3");
-        client.args(["-c", &to, "-B", &from, "-t", SECONDS, "-b", RATE, "-J"]);
+        client.args(["-c", &to, "-B", &from, "-t", SECONDS, "-b", rate, "-J"]);
         let client = bed.start_service("iperf3", &mut client)?;
         wait::until_true("iperf3 is connected", SOON, || Ok(server.output().contains("connected to")))?;
         Ok(Self { client, _server: server })
