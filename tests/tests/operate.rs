@@ -188,3 +188,38 @@ fn a_node_runs_as_an_ordinary_user_with_six_capabilities() -> Result<()> {
     service.stop(SOON)?;
     bed.remove()
 }
+
+/// Own sessions of node 1, and those of them that no peer has.
+fn at_risk(bed: &Bed) -> Result<(u64, u64)> {
+    let stats: Value = bed.cli(1)?.json(&["stats"])?;
+    let count = |name: &str| stats["sessions"][name].as_u64().with_context(|| format!("no sessions.{name}"));
+    Ok((count("owner")?, count("at_risk")?))
+}
+
+#[test]
+fn a_node_knows_how_many_sessions_would_die_with_it() -> Result<()> {
+    let mut bed = Bed::new("at-risk", Shape::default())?;
+    bed.start_nodes(&[])?;
+    bed.forward_via(1)?;
+    bed.return_via(3)?;
+    for server in 0..3 {
+        let mut ping = bed.client().command("ping");
+        ping.args(["-c", "1", "-W", "5", "-I"]).arg(plan::client(Family::V4, 0).to_string());
+        program::run(ping.arg(plan::server(Family::V4, server).to_string()))?;
+    }
+    wait::until_true("peers have them all", SOON, || Ok(matches!(at_risk(&bed)?, (3.., 0))))?;
+    bed.kill_node(2)?;
+    bed.kill_node(3)?;
+    wait::until_true("nobody has them", SOON, || {
+        let (owned, at_risk) = at_risk(&bed)?;
+        Ok(owned > 0 && at_risk == owned)
+    })?;
+    bed.start_node(3, &[])?;
+    wait::until_true("node 3 has them all", SOON, || Ok(matches!(at_risk(&bed)?, (1.., 0))))?;
+    bed.cli(1)?.run(&["aggregation", "off"])?;
+    ensure!(
+        matches!(at_risk(&bed)?, (owned, at_risk) if owned > 0 && at_risk == owned),
+        "nothing is replicated"
+    );
+    bed.finish()
+}

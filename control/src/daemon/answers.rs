@@ -16,6 +16,7 @@ use crate::operator::api::{
 };
 use crate::operator::director;
 use crate::operator::drain::Stage;
+use crate::replicate::PeerStats;
 
 impl Node {
     /// Answers, or begins to find out.
@@ -192,9 +193,12 @@ impl Node {
             Ok(bytes) => stats.add_redirected(bytes),
             Err(error) => tracing::warn!("{error}"),
         }
-        stats.replication = self
-            .replicator
-            .stats()
+        let peers = self.replicator.stats();
+        stats.sessions.at_risk = match self.settings.aggregation {
+            true => at_risk(stats.sessions.owner, stats.dirty, &peers),
+            false => stats.sessions.owner,
+        };
+        stats.replication = peers
             .into_iter()
             .map(|peer| {
                 let row = Replication {
@@ -221,4 +225,10 @@ impl Node {
         }
         rings
     }
+}
+
+/// Of `owned` sessions those that no connected peer has as they are now; changes of one session count each, up to all.
+fn at_risk(owned: u64, dirty: u64, peers: &[PeerStats]) -> u64 {
+    let in_step = peers.iter().filter(|peer| peer.connected && !peer.syncing);
+    in_step.map(|peer| peer.lag_records + dirty).min().map_or(owned, |waiting| waiting.min(owned))
 }

@@ -203,6 +203,12 @@ pub const METRICS: &[Metric] = &[
     gauge("samepath_sessions", Label::Fixed("role", "backup"), "sessions.backup", "Sessions in the table"),
     gauge("samepath_sessions", Label::Fixed("role", "claim"), "sessions.claim", "Sessions in the table"),
     gauge(
+        "samepath_sessions_at_risk",
+        Label::None,
+        "sessions.at_risk",
+        "Own sessions no peer has as they are now: what this node's death would cost",
+    ),
+    gauge(
         "samepath_sessions_yielding",
         Label::None,
         "sessions.yielding",

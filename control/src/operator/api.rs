@@ -600,6 +600,8 @@ pub struct SessionCounts {
     pub backup: u64,
     /// Claims now held.
     pub claim: u64,
+    /// Of those owned: no connected peer has them as they are now, so they would be lost or set back if this node died.
+    pub at_risk: u64,
     /// Begun as Owner.
     pub created: u64,
     /// Ended by their idle time.

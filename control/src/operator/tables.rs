@@ -364,6 +364,7 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("sessions owner", sessions.owner),
         plain("sessions backup", sessions.backup),
         plain("sessions claim", sessions.claim),
+        plain("sessions at risk", sessions.at_risk),
         plain("sessions created", sessions.created),
         plain("sessions expired", sessions.expired),
         plain("sessions that give way", sessions.yielding),
