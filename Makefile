@@ -27,9 +27,9 @@ LOG := $(TARGET)/test.log
 RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test test-services lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean deb test-deb count-build lint-aside \
-    packages-build packages-test packages-bench packages-deb
+    packages-build packages-test packages-services packages-bench packages-deb
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,11 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 	@( $(call RUN_END_TO_END,$(LASTING)) ) > $(LOG).lasting & lasting=$$!; \
 	( $(call RUN_END_TO_END,$(filter-out $(LASTING),$(END_TO_END))) ) | tee -a $(LOG) || outcome=$$?; \
 	wait $$lasting || outcome=$$?; cat $(LOG).lasting; exit $${outcome:-0}
+
+# Some minutes: what must fail has to time out. `make test-services ARGS="--only haproxy --column with"`
+test-services: packages-services ## Real proxies and inspectors over asymmetric paths, without and with samepath; fills docs/services.md
+	$(BUILD)
+	$(AS_ROOT) env SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath $(TARGET)/debug/samepath-services --document $(ARGS)
 
 count-build:
 	$(COUNT) --no-run
@@ -163,6 +168,9 @@ packages-build:
 
 packages-test:
 	@tests/packages.sh test
+
+packages-services:
+	@tests/packages.sh services
 
 packages-bench:
 	@tests/packages.sh bench

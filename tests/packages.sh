@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what building and testing need and what is missing, and says what it installs.
-# Usage: packages.sh build | test | bench | deb      (all include build)
+# Usage: packages.sh build | test | services | bench | deb      (all include build, services also test)
 set -eu
 
 # package:what shows that it is there (a program, or a file by absolute path)
@@ -31,6 +31,20 @@ valgrind:valgrind
 etcd-server:etcd
 iperf3:iperf3
 "
+SERVICES="
+squid-openssl:/usr/share/doc/squid-openssl
+c-icap:c-icap
+libc-icap-mod-virus-scan:/usr/share/doc/libc-icap-mod-virus-scan
+clamav-daemon:clamd
+libnginx-mod-mail:/usr/share/doc/libnginx-mod-mail
+postfix:postfix
+dovecot-imapd:/usr/share/doc/dovecot-imapd
+swaks:swaks
+libnet-ssleay-perl:/usr/share/doc/libnet-ssleay-perl
+libio-socket-inet6-perl:/usr/share/doc/libio-socket-inet6-perl
+sslsplit:sslsplit
+openssl:openssl
+"
 BENCH="
 libdpdk-dev:/usr/share/doc/libdpdk-dev
 dpdk-dev:dpdk-testpmd
@@ -52,10 +66,11 @@ PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
 build) wanted="$BUILD" ;;
 test) wanted="$BUILD $TEST" ;;
+services) wanted="$BUILD $TEST $SERVICES" ;;
 bench) wanted="$BUILD $BENCH" ;;
 deb) wanted="$BUILD $DEB" ;;
 *)
-    echo "usage: $0 build|test|bench|deb" >&2
+    echo "usage: $0 build|test|services|bench|deb" >&2
     exit 2
     ;;
 esac

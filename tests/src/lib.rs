@@ -18,6 +18,7 @@ pub mod node;
 pub mod program;
 pub mod raw_port;
 pub mod scenario;
+pub mod served;
 pub mod stopped;
 pub mod traffic;
 pub mod wait;

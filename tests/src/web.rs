@@ -184,8 +184,13 @@ fn configuration(folder: &Path) -> String {
     )
 }
 
-/// Bytes without pattern (xorshift64), so that a packet in the wrong place is seen.
 fn write_file(path: &Path, length: usize) -> Result<()> {
+    File::create(path)?.write_all(&patternless(length))?;
+    Ok(())
+}
+
+/// Bytes without pattern (xorshift64), so that a packet in the wrong place is seen.
+pub fn patternless(length: usize) -> Vec<u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -195,8 +200,7 @@ fn write_file(path: &Path, length: usize) -> Result<()> {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(length);
-    File::create(path)?.write_all(&bytes)?;
-    Ok(())
+    bytes
 }
 
 fn same_bytes(one: &Path, other: &Path) -> Result<bool> {

@@ -8,30 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{self, Family, NODES};
-use samepath_tests::bed::{Bed, Kind, Service, Shape};
+use samepath_tests::bed::{Bed, Kind, Service, Shape, service_port};
 use samepath_tests::netns::Namespace;
 use samepath_tests::scenario::kept::start_server;
 use samepath_tests::wait;
-
-/// Web server and echo go through the service.
-const POLICY: &str = r#"
-default = "deny"
-
-[[rule]]
-name = "through"
-from = "inside"
-protocol = "tcp"
-destination_port = [80, 7010]
-action = "service"
-service = "web"
-
-[[rule]]
-name = "legs"
-from = "web"
-protocol = "tcp"
-destination_port = [80, 7010]
-action = "allow"
-"#;
 
 const ECHO: u16 = 7010;
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,7 +27,7 @@ struct Served {
 fn served(name: &str, kind: Kind, extra: &[&str]) -> Result<Served> {
     let mut bed = Bed::new(name, Shape::default())?;
     let file = bed.runtime().join("policy.toml");
-    fs::write(&file, POLICY)?;
+    fs::write(&file, service_port::policy(&[80, ECHO]))?;
     let (mut spaces, mut proxies) = (Vec::new(), Vec::new());
     for number in 1..=NODES {
         let space = bed.add_service_port(number, kind)?;

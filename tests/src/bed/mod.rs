@@ -6,7 +6,7 @@ mod nodes;
 mod paths;
 pub mod plan;
 mod replication;
-mod service_port;
+pub mod service_port;
 mod services;
 
 use std::fs;

@@ -17,6 +17,16 @@ impl Bed {
         self.router_b().ip(&route(CLIENTS, plan::outside, &[node]))
     }
 
+    /// Packets towards addresses of services themselves (all nodes announce all of them) pass this node from now on.
+    pub fn services_via(&self, node: u8) -> Result<()> {
+        let via = |family| plan::outside(node).host(family, NODE);
+        self.router_b().ip(&format!(
+            "route replace 10.66.0.0/16 via {}\nroute replace fd00:66::/32 via {}\n",
+            via(Family::V4),
+            via(Family::V6)
+        ))
+    }
+
     /// The link between a node and router B comes up again.
     pub fn mend_data_link(&self, node: u8) -> Result<()> {
         self.router_b().ip(&format!("link set n{node} up\n"))

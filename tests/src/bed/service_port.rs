@@ -22,49 +22,14 @@ pub enum Kind {
     Inspector,
 }
 
-/// Everything to these ports of servers goes through HAProxy; to others through nobody.
-const TPROXY: &str = "
-table inet proxy {
-    chain pre {
-        type filter hook prerouting priority mangle; policy accept;
-        meta l4proto tcp socket transparent 1 meta mark set 1 accept
-        meta nfproto ipv4 tcp dport { 80, 7010 } tproxy ip to :8080 meta mark set 1 accept
-        meta nfproto ipv6 tcp dport { 80, 7010 } tproxy ip6 to :8080 meta mark set 1 accept
-    }
-}";
+/// Configuration files of docs/services/, as an operator would use them.
+const TPROXY: &str = include_str!("../../../docs/services/haproxy.nft");
+const TPROXY_ROUTES: &str = include_str!("../../../docs/services/transparent.rules");
+const HAPROXY: &str = include_str!("../../../docs/services/haproxy.cfg");
+const INSPECTION: &str = include_str!("../../../docs/services/inspector.nft");
 
-/// What has a mark is for this host, whatever its address.
-const TPROXY_ROUTES: &str = "
-rule add fwmark 1 lookup 100
-route add local default dev lo table 100
-";
-
-const HAPROXY: &str = "
-global
-    maxconn 200
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
-frontend all
-    bind 0.0.0.0:8080 transparent
-    bind [::]:8080 transparent v6only
-    default_backend there
-backend there
-    source 0.0.0.0 usesrc clientip
-    server there 0.0.0.0
-";
-
-const INSPECTION: &str = "
-table inet inspect {
-    chain forward {
-        type filter hook forward priority 0; policy drop;
-        ct state invalid counter drop
-        ct state established,related counter accept
-        ct state new counter accept
-    }
-}";
+/// Ports that HAProxy serves: web server and echo.
+pub const HAPROXY_PORTS: [u16; 2] = [80, 7010];
 
 /// No router's answers to hosts about a way that only looks too long.
 const BACK_WHERE_IT_CAME_FROM: &[(&str, &str)] = &[
@@ -75,8 +40,18 @@ const BACK_WHERE_IT_CAME_FROM: &[(&str, &str)] = &[
 ];
 
 impl Bed {
-    /// Makes the namespace of a node's service and its link, and sets it up.
+    /// Makes the namespace of a node's service and its link, and sets it up for HAProxy or as an inspector.
     pub fn add_service_port(&self, number: u8, kind: Kind) -> Result<Namespace> {
+        let service = self.add_service_link(number)?;
+        match kind {
+            Kind::Proxy => set_up_haproxy(&service)?,
+            Kind::Inspector => set_up_inspector(&service)?,
+        }
+        Ok(service)
+    }
+
+    /// Makes the namespace of a node's service and its link.
+    pub fn add_service_link(&self, number: u8) -> Result<Namespace> {
         let service = Namespace::add(self.prefix(), &format!("s{number}"))?;
         service.sysctl(build::QUIET)?;
         let node = self.node_namespace(number);
@@ -97,20 +72,6 @@ impl Bed {
         ))?;
         build::plain_frames(node, SERVICE_PORT)?;
         build::plain_frames(&service, "eth0")?;
-        match kind {
-            Kind::Proxy => {
-                // The proxy's ports to servers are none that a client of the same address has.
-                service.sysctl(&[("ipv4/ip_local_port_range", "10000 29999")])?;
-                service.ip(TPROXY_ROUTES)?;
-                let mut ipv6 = Command::new("ip");
-                program::feed(ipv6.args(["-6", "-n", service.name(), "-batch", "-"]), TPROXY_ROUTES)?;
-                service.nft(TPROXY)?;
-            }
-            Kind::Inspector => {
-                service.sysctl(BACK_WHERE_IT_CAME_FROM)?;
-                service.nft(INSPECTION)?;
-            }
-        }
         Ok(service)
     }
 
@@ -160,4 +121,59 @@ impl Bed {
             Ok(self.status(number)?["services"][0]["up"].as_bool() == Some(up))
         })
     }
+}
+
+/// HAProxy's ports are diverted to it.
+pub fn set_up_haproxy(service: &Namespace) -> Result<()> {
+    divert_to_local_sockets(service)?;
+    service.nft(&TPROXY.replace("{ 80, 443 }", &nft_set(&HAPROXY_PORTS)))
+}
+
+/// Packets go back where they came from, if the kernel's connection tracking knows them.
+pub fn set_up_inspector(service: &Namespace) -> Result<()> {
+    service.sysctl(BACK_WHERE_IT_CAME_FROM)?;
+    service.nft(INSPECTION)
+}
+
+/// Packets with the mark 1 are for this host, whatever their address; and the proxy's ports to servers are none that a
+/// client of the same address has.
+pub fn divert_to_local_sockets(service: &Namespace) -> Result<()> {
+    service.sysctl(&[("ipv4/ip_local_port_range", "10000 29999")])?;
+    both_families(service, TPROXY_ROUTES)
+}
+
+/// A batch of `ip` for IPv4, and the same for IPv6.
+pub fn both_families(namespace: &Namespace, lines: &str) -> Result<()> {
+    namespace.ip(lines)?;
+    let mut ipv6 = Command::new("ip");
+    program::feed(ipv6.args(["-6", "-n", namespace.name(), "-batch", "-"]), lines).map(drop)
+}
+
+/// Ports as nft writes a set.
+pub fn nft_set(ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("{{ {} }}", ports.join(", "))
+}
+
+/// A policy that sends connections to these ports through the service `web`, and lets it begin its own.
+pub fn policy(ports: &[u16]) -> String {
+    format!(
+        "default = \"deny\"
+
+[[rule]]
+name = \"through\"
+from = \"inside\"
+protocol = \"tcp\"
+destination_port = {ports:?}
+action = \"service\"
+service = \"web\"
+
+[[rule]]
+name = \"legs\"
+from = \"web\"
+protocol = \"tcp\"
+destination_port = {ports:?}
+action = \"allow\"
+"
+    )
 }

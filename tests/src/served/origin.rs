@@ -1,0 +1,126 @@
+//! The web server behind a service, and clients that compare what they get with what it has.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::site::{Ends, Site};
+use crate::bed::{Bed, Service};
+use crate::{program, wait};
+
+/// Bytes of the file that [`fetch_same`] gets: several segments.
+const BYTES: usize = 20_000;
+
+/// More files, by name.
+pub type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// Certificate and key of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// Certificate, PEM.
+    pub certificate: &'a Path,
+    /// Key, PEM.
+    pub key: &'a Path,
+}
+
+/// Starts nginx on all the server's addresses: port 80, and 443 with `tls`.
+pub fn start(bed: &Bed, files: &Files, tls: Option<Tls>) -> Result<Service> {
+    let folder = bed.runtime().join("origin");
+    let root = folder.join("www");
+    fs::create_dir_all(&root)?;
+    fs::write(root.join("same.bin"), crate::web::patternless(BYTES))?;
+    for (name, bytes) in files {
+        fs::write(root.join(name), bytes)?;
+    }
+    let config = folder.join("nginx.conf");
+    fs::write(&config, configuration(&folder, tls))?;
+    let mut command = bed.server().command("nginx");
+    command.arg("-p").arg(&folder).arg("-c").arg(&config).arg("-e").arg(folder.join("error"));
+    let mut service = bed.start_service("origin", &mut command)?;
+    wait::until_true("the web server answers", Duration::from_secs(10), || {
+        if service.ended()?.is_some() {
+            bail!("nginx ended: {}", service.log_tail());
+        }
+        let mut curl = bed.server().command("curl");
+        program::run(curl.args(["-sSf", "http://127.0.0.1/same.bin", "-o", "/dev/null"]))?;
+        Ok(true)
+    })?;
+    Ok(service)
+}
+
+fn configuration(folder: &Path, tls: Option<Tls>) -> String {
+    let temp = folder.display();
+    let tls = tls.map_or(String::new(), |tls| {
+        format!(
+            "listen 443 ssl; listen [::]:443 ssl; ssl_certificate {}; ssl_certificate_key {};",
+            tls.certificate.display(),
+            tls.key.display()
+        )
+    });
+    format!(
+        "daemon off;
+        worker_processes 1;
+        user root;
+        pid {temp}/pid;
+        error_log {temp}/error;
+        events {{ worker_connections 1024; }}
+        http {{
+            access_log off;
+            client_body_temp_path {temp}/body;
+            proxy_temp_path {temp}/proxy;
+            fastcgi_temp_path {temp}/fastcgi;
+            uwsgi_temp_path {temp}/uwsgi;
+            scgi_temp_path {temp}/scgi;
+            server {{
+                listen 80;
+                listen [::]:80;
+                {tls}
+                root {temp}/www;
+            }}
+        }}\n"
+    )
+}
+
+/// Gets a file over HTTP; it must be what the server has.
+pub fn fetch_same(site: &Site, ends: Ends) -> Result<(), String> {
+    same(site, "same.bin", &get(site, ends, "http", "same.bin", &[])?)
+}
+
+/// These bytes must be those of the server's file.
+pub fn same(site: &Site, file: &str, got: &[u8]) -> Result<(), String> {
+    let there = site.bed.runtime().join("origin/www").join(file);
+    let there = fs::read(there).map_err(|error| error.to_string())?;
+    if got == there { Ok(()) } else { Err(String::from("other bytes")) }
+}
+
+/// Gets a file with curl, on a connection of its own.
+pub fn get(site: &Site, ends: Ends, scheme: &str, file: &str, more: &[&str]) -> Result<Vec<u8>, String> {
+    let host = ends.server_name();
+    let mut curl = site.bed.client().command("curl");
+    curl.args(["-sS", "--interface", &ends.from.to_string()]);
+    let port = if scheme == "https" { 443 } else { 80 };
+    curl.args(["--resolve", &format!("{host}:{port}:{}", ends.to)]);
+    curl.args(["--max-time", &site.patience.as_secs().to_string()]).args(more);
+    curl.arg(format!("{scheme}://{host}/{file}"));
+    let output = program::output(&mut curl).map_err(|error| error.to_string())?;
+    match output.status.code() {
+        Some(0) => Ok(output.stdout),
+        code => Err(words(code, &String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// curl's exit codes (curl(1), EXIT CODES) as one says it.
+fn words(code: Option<i32>, said: &str) -> String {
+    match code {
+        Some(7) => "no connection".into(),
+        Some(22) => "refused with an HTTP error".into(),
+        Some(28) => "time out".into(),
+        Some(35) => "the TLS handshake breaks off".into(),
+        Some(52) => "closed without an answer".into(),
+        Some(56) => "reset".into(),
+        Some(60) => "a certificate of nobody trusted".into(),
+        code => format!("curl ended with {code:?}: {}", said.trim()),
+    }
+}
