@@ -60,10 +60,10 @@ impl Served for Content {
     }
 
     fn transact(&self, site: &Site, ends: Ends, turn: usize) -> Result<(), String> {
-        let scheme = if turn / 2 % 2 == 0 { "http" } else { "https" };
+        let scheme = if (turn / 2).is_multiple_of(2) { "http" } else { "https" };
         let ca = files::proxies_ca(&site.bed).map_err(|error| error.to_string())?;
         let trusted = ["--cacert", &ca.certificate.display().to_string()];
-        if turn / 4 % 2 == 0 {
+        if (turn / 4).is_multiple_of(2) {
             let got = origin::get(site, ends, scheme, "same.bin", &[&["-f"], &trusted[..]].concat())?;
             return origin::same(site, "same.bin", &got);
         }
