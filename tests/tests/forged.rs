@@ -1,0 +1,144 @@
+//! What nodes tell each other, sent again, changed, cut and made up: nobody believes it, nobody is cut off by it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use samepath_tests::bed::plan::{self, CONTROL_PORT, End, Family, NODES};
+use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::capture::Frame;
+use samepath_tests::frame::Way;
+use samepath_tests::raw_port::RawPort;
+use samepath_tests::scenario::kept::{Kept, Traffic, start_echo};
+use samepath_tests::{link, wait};
+
+/// How long something may take to become true.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Datagrams of one test; `SAMEPATH_FORGED` asks for more.
+const DATAGRAMS: usize = 20_000;
+
+/// Datagrams sent before the link is asked whether all arrived; a veth's ring has 256 entries.
+const CHUNK: usize = 128;
+
+/// Ethernet, IPv4, UDP.
+const HEADERS: usize = 14 + 20 + 8;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+/// A datagram of the control channel to node 1, once seen on the link.
+struct Heard {
+    way: Way,
+    payload: Vec<u8>,
+}
+
+impl Heard {
+    /// Of a captured frame; `None` if it is not for node 1.
+    fn of(frame: &Frame) -> Option<Self> {
+        let from = [2, 3].into_iter().find(|&node| frame.bytes[6..12] == End::Cluster(node).mac())?;
+        let to_node_1 = frame.bytes[..6] == End::Cluster(1).mac();
+        let port = |at: usize| u16::from_be_bytes([frame.bytes[at], frame.bytes[at + 1]]);
+        let way = Way {
+            from: End::Cluster(from),
+            to: End::Cluster(1),
+            vlan: None,
+            source: (plan::cluster_address(Family::V4, from), port(34)),
+            destination: (plan::cluster_address(Family::V4, 1), port(36)),
+        };
+        to_node_1.then(|| Self { way, payload: frame.bytes[HEADERS..].to_vec() })
+    }
+
+    /// Sent again as it was, with a bit changed, cut, or with a body (or all of it) made up.
+    fn forged(&self, way: usize, random: &mut Random) -> Result<Vec<u8>> {
+        let mut payload = self.payload.clone();
+        let length = payload.len();
+        match way {
+            0 => {}
+            1 => payload[random.below(length)] ^= 1 << random.below(8),
+            2 => payload.truncate(random.below(length)),
+            // The header with the connection's name stays, and the key is guessed.
+            3 => payload[length.min(16)..].fill_with(|| random.below(256) as u8),
+            _ => payload.fill_with(|| random.below(256) as u8),
+        }
+        self.way.udp(&payload)
+    }
+}
+
+fn datagrams() -> Result<usize> {
+    match std::env::var("SAMEPATH_FORGED") {
+        Ok(asked) => asked.parse().with_context(|| format!("SAMEPATH_FORGED={asked} is not a number")),
+        Err(_) => Ok(DATAGRAMS),
+    }
+}
+
+/// What node 1 knows of flows; not what changes with every packet.
+fn known(bed: &Bed) -> Result<BTreeSet<(IpAddr, u16, u16, String, String, u16, u32)>> {
+    let rows = bed.sessions(1)?.into_iter();
+    Ok(rows
+        .map(|row| (row.src, row.sport, row.dport, row.state, row.role, row.owner, row.generation))
+        .collect())
+}
+
+fn epochs(bed: &Bed) -> Result<Vec<u64>> {
+    (1..=NODES).map(|node| bed.status(node)?["epoch"].as_u64().context("no epoch")).collect()
+}
+
+/// Sends `count` forged datagrams to node 1.
+fn forge(bed: &Bed, heard: &[Heard], count: usize) -> Result<()> {
+    let port = RawPort::open(bed.switch(), "n1")?;
+    let arrived = || Ok::<_, anyhow::Error>(link::counters(bed.node_namespace(1), "cluster")?.rx_packets);
+    let before = arrived()?;
+    let mut random = Random(1);
+    for number in 0..count {
+        let one = &heard[random.below(heard.len())];
+        port.send(&one.forged(number % 5, &mut random)?)?;
+        if number % CHUNK == CHUNK - 1 {
+            wait::until_true("the datagrams arrive", SOON, || Ok(arrived()? - before > number as u64))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_nobody_said_on_the_control_channel_is_not_believed_and_cuts_nobody_off() -> Result<()> {
+    let count = datagrams()?;
+    let mut bed = Bed::new("forged", Shape::default())?;
+    let capture = bed.capture_cluster("control")?;
+    bed.start_nodes(&[])?;
+    bed.forward_via(2)?;
+    bed.return_via(3)?;
+    let ends = ([plan::client(Family::V4, 0)], [plan::server(Family::V4, 0)]);
+    let _echo = start_echo(&bed, &ends.1)?;
+    let traffic = Traffic { tcp: 40, udp: 0, ..Traffic::default() };
+    let mut kept = Kept::open(&bed, (&ends.0, &ends.1), traffic)?;
+    wait::until_true("node 1 has all sessions", SOON, || Ok(known(&bed)?.len() >= traffic.tcp))?;
+    let heard = capture.finish(&format!("udp.port == {CONTROL_PORT}"))?;
+    let heard: Vec<Heard> = heard.iter().filter_map(Heard::of).collect();
+    // The long header of a handshake, and the short one of what comes after.
+    for long in [true, false] {
+        ensure!(heard.iter().any(|one| (one.payload[0] & 0x80 != 0) == long), "{} datagrams", heard.len());
+    }
+    let (flows, before) = (known(&bed)?, epochs(&bed)?);
+    kept.mark()?;
+    forge(&bed, &heard, count)?;
+    ensure!(known(&bed)? == flows, "sessions changed: {:?}", known(&bed)?);
+    ensure!(epochs(&bed)? == before, "members came or went: epochs {before:?}, {:?}", epochs(&bed)?);
+    let told = kept.wait_for_calm()?;
+    ensure!(told.broken.is_empty() && told.silent == 0, "{told:?}");
+    // Who is believed still is heard: new flows have their backups.
+    drop(kept);
+    let _kept = Kept::open(&bed, (&ends.0, &ends.1), traffic)?;
+    wait::until_true("node 1 hears of new sessions", SOON, || {
+        Ok(known(&bed)?.difference(&flows).count() >= traffic.tcp)
+    })?;
+    println!("{count} datagrams made of {}: none believed", heard.len());
+    bed.finish()
+}
