@@ -125,6 +125,7 @@ fn settings(me: u16) -> Settings {
         timeouts: Default::default(),
         backup: Default::default(),
         former_directors_ms: 10_000,
+        refresh_ms: 0,
     }
 }
 

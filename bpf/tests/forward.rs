@@ -98,6 +98,7 @@ fn settings() -> Settings {
         timeouts: Default::default(),
         backup: Default::default(),
         former_directors_ms: 10_000,
+        refresh_ms: 0,
     }
 }
 

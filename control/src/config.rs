@@ -185,6 +185,8 @@ pub struct Config {
     pub backup: Backup,
     /// How long after Director duty has moved former Directors are asked, ms.
     pub former_directors_ms: u64,
+    /// Within how long peers are told again of every session that lasts, s; 0: never.
+    pub refresh_s: u64,
     /// Endpoints of the etcd that members are written down in, `HOST:PORT`; none with `--membership swim`.
     pub etcd: Vec<String>,
     /// Members without which no new flow is begun.

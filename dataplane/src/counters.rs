@@ -147,6 +147,10 @@ counters! {
     backups_evicted,
     /// Claims that gave way to new sessions.
     claims_evicted,
+    /// Records of peers that found no room.
+    backups_refused,
+    /// Sessions told again because their turn had come.
+    refreshed,
     /// Insertions for which other sessions had to move within the table.
     sessions_crowded,
     /// Insertions refused although slots were free.

@@ -80,4 +80,6 @@ pub struct Settings {
     pub backup: Backup,
     /// How long after Director duty has moved the former Director is asked about flows the new one does not know, ms.
     pub former_directors_ms: u64,
+    /// Within how long peers are told again of every session that lasts, ms; 0: never.
+    pub refresh_ms: u64,
 }

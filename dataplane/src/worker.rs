@@ -22,6 +22,7 @@ mod meter;
 mod outward;
 mod oversize;
 mod ownership;
+mod refresh;
 mod reject;
 mod replica;
 mod service;
@@ -159,6 +160,7 @@ pub struct Worker<I: Io> {
     pub(crate) removal_lost: bool,
     /// Not before then the table is walked for sessions that peers have not been told of.
     pub(crate) next_announcing: NowMs,
+    refresh: refresh::Refresh,
     /// The node hands its sessions over: one that a peer then owns is no conflict.
     pub(crate) draining: bool,
     pub(crate) due: Vec<Slot>,
@@ -227,6 +229,7 @@ impl<I: Io> Worker<I> {
             owner_died: Vec::with_capacity(MAX_NODES),
             removal_lost: false,
             next_announcing: NowMs(0),
+            refresh: refresh::Refresh::default(),
             draining: false,
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),

@@ -2,11 +2,12 @@
 
 mod cluster;
 
-use cluster::{ACK, Cluster, Crossing, INSIDE, OUTSIDE, SYN, hosts, tcp, udp};
+use cluster::{ACK, Cluster, Crossing, INSIDE, OUTSIDE, SYN, hosts, lone_settings, tcp, udp};
 use samepath_dataplane::flow::{Generation, NodeId};
 use samepath_dataplane::mailbox::ToWorker;
 use samepath_dataplane::session::wheel::TICK_MS;
 use samepath_dataplane::session::{Role, Session, State};
+use samepath_dataplane::settings::Settings;
 use samepath_dataplane::verdict::DropReason;
 use samepath_dataplane::wire::record::Record;
 use samepath_dataplane::wire::tunnel::TunnelKind::{FirstPacket, Query, Redirect};
@@ -333,4 +334,22 @@ fn two_owners_that_meet_are_settled_by_generation_then_node_id() {
     cluster.settle();
     assert_eq!(cluster.crossings, [crossing(1, 3, Redirect)], "the loser forwards");
     assert_eq!(cluster.node(1).counters.conflicts_lost.get(), 1);
+}
+
+#[test]
+fn a_backup_that_was_lost_is_there_again_within_the_refresh_interval() {
+    let mut cluster = Cluster::with(Settings { refresh_ms: 10_000, ..lone_settings() });
+    // Nothing of this connection reaches a peer, as if none had room.
+    cluster.replication = false;
+    let (client, server) = hosts(2, 0);
+    cluster.establish(client, server);
+    cluster.replication = true;
+    cluster.pass(1_000);
+    assert_ne!(roles(&mut cluster)[2], Some((Role::Backup, 1, 1)), "nobody has told node 3 yet");
+    cluster.pass(19_000);
+    assert_eq!(
+        roles(&mut cluster),
+        [Some((Role::Owner, 1, 1)), Some((Role::Backup, 1, 1)), Some((Role::Backup, 1, 1))]
+    );
+    assert!(cluster.node(1).counters.refreshed.get() >= 1);
 }

@@ -259,6 +259,8 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.sessions_evicted,
         &counters.backups_evicted,
         &counters.claims_evicted,
+        &counters.backups_refused,
+        &counters.refreshed,
         &counters.sessions_crowded,
         &counters.sessions_unplaced,
         &counters.put_off,

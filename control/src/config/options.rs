@@ -439,6 +439,12 @@ const OPERATION: &[Opt] = &[
         ),
     ),
     one(
+        "refresh-interval",
+        "SECONDS",
+        "Within how long peers are told again of every session that lasts; 0 never, or 10 to 86400 [default: 600]",
+        set!(refresh_s = values::refresh),
+    ),
+    one(
         "tunnel-rekey",
         "SECONDS",
         "How long peers use a key for the tunnel before they get another, 10 to 604800 [default: 3600]",
@@ -536,6 +542,7 @@ pub fn defaults() -> Config {
         peer_timeout_ms: 800,
         backup: Backup::Immediate,
         former_directors_ms: 10_000,
+        refresh_s: 600,
         etcd: Vec::new(),
         quorum: 0,
         hello_interval_ms: 100,

@@ -295,6 +295,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("backup", "5", "when peers are told is immediate, established or an age from 1ms to 60s"),
     ("backup", "61s", "when peers are told is immediate, established or an age from 1ms to 60s"),
     ("former-directors-ms", "60001", "the time former Directors are asked is a whole number from 0 to 60000"),
+    (
+        "refresh-interval",
+        "9",
+        "a refresh interval in seconds is 0 (never) or a whole number from 10 to 86400",
+    ),
     ("peer-timeout-ms", "10", "a peer timeout is a whole number from 50 to 60000"),
     ("membership", "etcd://10.0.0.1", "a membership is swim or etcd://HOST:PORT"),
     ("quorum", "65", "a quorum is a whole number from 0 to 64"),

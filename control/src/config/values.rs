@@ -90,6 +90,16 @@ pub fn backup(text: &str) -> Result<Backup, Rule> {
     }
 }
 
+/// Seconds within which peers are told of all sessions again, or 0.
+pub fn refresh(text: &str) -> Result<u64, Rule> {
+    match text.parse() {
+        Ok(seconds @ (0 | 10..=86_400)) => Ok(seconds),
+        _ => rule(
+            "a refresh interval in seconds is 0 (never) or a whole number from 10 to 86400; write for example 600",
+        ),
+    }
+}
+
 /// `auto`, `off` or a segment size.
 pub fn mss_clamp(text: &str) -> Result<MssClamp, Rule> {
     match text {

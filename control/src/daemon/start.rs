@@ -262,6 +262,7 @@ fn settings(config: &Config) -> Settings {
         timeouts: config.timeouts,
         backup: config.backup,
         former_directors_ms: config.former_directors_ms,
+        refresh_ms: config.refresh_s * 1000,
     }
 }
 

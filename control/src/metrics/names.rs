@@ -240,6 +240,18 @@ pub const METRICS: &[Metric] = &[
         "Sessions that gave way to new ones",
     ),
     counter(
+        "samepath_backups_refused",
+        Label::None,
+        "sessions.backups_refused",
+        "Records of peers that found no room",
+    ),
+    counter(
+        "samepath_sessions_refreshed",
+        Label::None,
+        "sessions.refreshed",
+        "Sessions told again because their turn had come",
+    ),
+    counter(
         "samepath_insertions_crowded",
         Label::None,
         "sessions.crowded",

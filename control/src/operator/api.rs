@@ -614,6 +614,10 @@ pub struct SessionCounts {
     pub backups_evicted: u64,
     /// Claims that gave way to new sessions.
     pub claims_evicted: u64,
+    /// Records of peers that found no room.
+    pub backups_refused: u64,
+    /// Told again because their turn had come.
+    pub refreshed: u64,
     /// Insertions for which others had to move within the table.
     pub crowded: u64,
     /// Insertions refused although slots were free.

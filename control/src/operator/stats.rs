@@ -107,6 +107,8 @@ impl Stats {
         sessions.evicted += c.sessions_evicted.get();
         sessions.backups_evicted += c.backups_evicted.get();
         sessions.claims_evicted += c.claims_evicted.get();
+        sessions.backups_refused += c.backups_refused.get();
+        sessions.refreshed += c.refreshed.get();
         sessions.crowded += c.sessions_crowded.get();
         sessions.unplaced += c.sessions_unplaced.get();
         sessions.put_off += c.put_off.get();

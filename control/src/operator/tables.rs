@@ -371,6 +371,8 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("sessions evicted", sessions.evicted),
         plain("backups evicted", sessions.backups_evicted),
         plain("claims evicted", sessions.claims_evicted),
+        plain("backups refused", sessions.backups_refused),
+        plain("sessions refreshed", sessions.refreshed),
         plain("sessions crowded", sessions.crowded),
         plain("sessions unplaced", sessions.unplaced),
         plain("announcements put off", sessions.put_off),

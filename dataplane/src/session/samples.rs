@@ -21,6 +21,7 @@ pub fn settings() -> Settings {
         timeouts: Timeouts::default(),
         backup: Default::default(),
         former_directors_ms: 10_000,
+        refresh_ms: 0,
     }
 }
 

@@ -150,6 +150,7 @@ impl<I: Io> Worker<I> {
             self.next_announcing = now.plus(self.snapshots.settings.backup.pause_ms());
         }
         self.adopt_the_idle(now);
+        self.refresh_some(now);
         let walked = self.walk_on(now);
         self.say_hello(now);
         timers || walked

@@ -18,8 +18,10 @@ impl<I: Io> Worker<I> {
             (true, None) => {}
             (true, Some(slot)) => self.remove_backup(slot, record),
             (false, None) => {
-                // A full table refuses backups first: the Owner still has the session.
-                let _ = self.insert(record.to_session(now, mark), now);
+                // A full table refuses backups first: the Owner still has the session, and tells of it again.
+                if self.insert(record.to_session(now, mark), now).is_err() {
+                    self.counters.backups_refused.add(1);
+                }
             }
             (false, Some(slot)) => self.merge(slot, record.to_session(now, mark), now),
         }

@@ -165,6 +165,7 @@ pub fn lone_settings() -> Settings {
         timeouts: Default::default(),
         backup: Default::default(),
         former_directors_ms: 10_000,
+        refresh_ms: 0,
     }
 }
 

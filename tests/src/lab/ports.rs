@@ -98,5 +98,6 @@ pub fn settings(node: u16) -> Settings {
         timeouts,
         backup: Default::default(),
         former_directors_ms: 10_000,
+        refresh_ms: 2_000,
     }
 }
