@@ -58,6 +58,7 @@ binutils:strip
 xz-utils:xz
 iproute2:ip
 debootstrap:debootstrap
+systemd-container:systemd-nspawn
 "
 
 # Programs of the administrator are often not in an ordinary user's path.

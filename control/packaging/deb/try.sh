@@ -4,6 +4,7 @@
 set -eu
 
 package=$(realpath "$1")
+here=$(dirname "$(realpath "$0")")
 work=$2
 mirror=${MIRROR:-$(sed -n 's/^URIs: //p; s/^deb \([a-z:]*[^ ]*\) .*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)}
 mirror=${mirror:-http://deb.debian.org/debian}
@@ -33,7 +34,7 @@ trap "exit 1" INT TERM
 step "a fresh Debian 12"
 if [ ! -e "$base" ]; then
     rm -rf "$root"
-    debootstrap --variant=minbase --include=systemd,man-db,bash-completion,ca-certificates bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,man-db,bash-completion,ca-certificates bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
         { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
     tar -C "$root" -cf "$base.new" . && mv "$base.new" "$base"
 fi
@@ -120,6 +121,13 @@ check "bash completes commands" inside bash -ec '
     _samepath samepath do samepath
     [ "${COMPREPLY[*]}" = doctor ]'
 check "zsh and fish have theirs" inside sh -c 'test -s /usr/share/zsh/vendor-completions/_samepath && test -s /usr/share/fish/vendor_completions.d/samepath.fish'
+
+step "promtool check rules"
+online apt-get -q install -y --no-install-recommends prometheus >>"$work/apt.log" 2>&1 || { tail -n 20 "$work/apt.log" >&2; exit 1; }
+check "the alert rules" inside promtool check rules /usr/share/doc/samepath/docs/prometheus/alerts.yml
+
+step "a real systemd: start, crash, standstill, a forbidden system call, stop"
+check "systemd runs the unit" "$here/try-systemd.sh" "$root" "$space"
 
 step "a second installation, removal, purge"
 inside dpkg -i /tmp/samepath.deb >/dev/null
