@@ -97,6 +97,8 @@ counters! {
     answers_suppressed,
     /// Fragments made beyond one for each packet that was cut.
     fragments_made,
+    /// Ends of proxied connections asked where they are because their Owner died.
+    prompted,
     /// SYNs whose maximum segment size was lowered.
     mss_clamped,
     /// Hello messages accepted from peers; they end here.

@@ -104,6 +104,11 @@ impl Services {
         self.get(number).is_some_and(|service| service.mode == ServiceMode::Proxy)
     }
 
+    /// There are proxies among them.
+    pub fn have_proxies(&self) -> bool {
+        self.by_number.iter().flatten().any(|service| service.mode == ServiceMode::Proxy)
+    }
+
     /// A service with this number gives packets back as they were.
     pub fn is_inspector(&self, number: u8) -> bool {
         self.get(number).is_some_and(|service| service.mode == ServiceMode::Inspect)

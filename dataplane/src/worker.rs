@@ -22,6 +22,7 @@ mod meter;
 mod outward;
 mod oversize;
 mod ownership;
+mod prompt;
 mod refresh;
 mod reject;
 mod replica;

@@ -95,6 +95,8 @@ pub struct Stats {
     pub answers: Answers,
     /// Fragments made beyond one for each packet that was cut.
     pub fragments_made: u64,
+    /// Ends of proxied connections asked where they are because their Owner died.
+    pub prompted: u64,
     /// Fragments that wait for the first one of their packet.
     pub fragments_waiting: u64,
     /// SYNs whose maximum segment size was lowered.

@@ -234,6 +234,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.told_too_big,
         &counters.answers_suppressed,
         &counters.fragments_made,
+        &counters.prompted,
         &counters.mss_clamped,
         &counters.hello_rx,
         &counters.hello_tx,

@@ -74,7 +74,7 @@ fn speak(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 fn echo(bed: &Bed) -> Result<Service> {
-    start_server(bed, "echo", ECHO, &[plan::server(Family::V4, 0)])
+    start_server(bed, "echo", ECHO, &Family::BOTH.map(|family| plan::server(family, 0)))
 }
 
 #[test]
@@ -115,8 +115,10 @@ fn a_proxied_connection_is_reset_when_its_owner_dies_and_new_ones_work() -> Resu
     let echo = echo(&bed)?;
     let mut flow = connect(&bed, Family::V4)?;
     speak(&mut flow).context("the flow goes through the proxy")?;
-    wait::until_true("the other nodes have backups of both legs", PATIENCE, || {
-        Ok(bed.sessions(2)?.iter().filter(|row| row.dport == ECHO).count() == 2)
+    let mut silent = connect(&bed, Family::V6)?;
+    speak(&mut silent).context("the other one, too")?;
+    wait::until_true("the other nodes have backups of both legs of both", PATIENCE, || {
+        Ok(bed.sessions(2)?.iter().filter(|row| row.dport == ECHO).count() == 4)
     })?;
     bed.kill_node(1)?;
     bed.forward_via(2)?;
@@ -127,6 +129,12 @@ fn a_proxied_connection_is_reset_when_its_owner_dies_and_new_ones_work() -> Resu
         Err(error) => Ok(Some(error.kind())),
     })?;
     ensure!(ended == ErrorKind::ConnectionReset, "{ended:?}");
+    silent.set_read_timeout(Some(PATIENCE))?;
+    let ended = silent.read(&mut [0]).map_err(|error| error.kind());
+    ensure!(ended == Err(ErrorKind::ConnectionReset), "who says nothing is told, too: {ended:?}");
+    let asked: u64 =
+        bed.running().into_iter().map(|number| Ok(bed.stats(number)?.prompted)).sum::<Result<_>>()?;
+    ensure!(asked > 0, "nobody was asked");
     let before = counted_everywhere(&bed)?;
     speak(&mut connect(&bed, Family::V4)?).context("a new connection through another node's proxy")?;
     ensure!(counted_everywhere(&bed)? > before, "the new one passed the proxy by");

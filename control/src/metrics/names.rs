@@ -537,6 +537,12 @@ pub const METRICS: &[Metric] = &[
         "fragments_made",
         "Fragments made of packets that were cut, beyond one each",
     ),
+    counter(
+        "samepath_prompted",
+        Label::None,
+        "prompted",
+        "Ends of proxied connections asked where they are because their Owner died",
+    ),
     gauge(
         "samepath_fragments_waiting",
         Label::None,

@@ -502,6 +502,8 @@ pub struct Stats {
     pub answers: Answers,
     /// Fragments made beyond one for each packet that was cut; part of `tx`, not of `rx`.
     pub fragments_made: u64,
+    /// Ends of proxied connections asked where they are because their Owner died; part of `tx`, not of `rx`.
+    pub prompted: u64,
     /// SYNs whose maximum segment size was lowered.
     pub mss_clamped: u64,
     /// What crossed the cluster link.

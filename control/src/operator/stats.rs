@@ -34,6 +34,7 @@ impl Stats {
         self.answers.suppressed += c.answers_suppressed.get();
         self.fragments_waiting += c.fragments_waiting.get();
         self.fragments_made += c.fragments_made.get();
+        self.prompted += c.prompted.get();
         self.mss_clamped += c.mss_clamped.get();
         self.hello.rx += c.hello_rx.get();
         self.hello.tx += c.hello_tx.get();

@@ -349,6 +349,7 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("answers too_big", answers.too_big),
         plain("answers suppressed", answers.suppressed),
         plain("fragments_made", stats.fragments_made),
+        plain("prompted", stats.prompted),
         plain("fragments_waiting", stats.fragments_waiting),
         plain("mss_clamped", stats.mss_clamped),
     ]);

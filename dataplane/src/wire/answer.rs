@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use crate::flow::{MAPPED_PREFIX, key_bytes, proto};
+use crate::flow::{Direction, FlowKey, MAPPED_PREFIX, key_bytes, proto};
 use crate::wire::layout::{FLAG_FRAGMENT_LATER, FLAG_ICMP_ERROR, FLAG_IPV6, Layout};
 use crate::wire::packet::{L4, Packet};
 use crate::wire::tcp::{ACK, FIN, RST, SYN};
@@ -75,7 +75,7 @@ pub struct Refused<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Body {
     /// Source and destination port, sequence and acknowledgement number, flags.
-    Reset { ports: (u16, u16), seq: u32, ack: u32, flags: u8 },
+    Segment { ports: (u16, u16), seq: u32, ack: u32, flags: u8 },
     /// Type, code and second word; bytes of the quoted packet.
     Icmp { message: (u8, u8, u32), quoted: usize },
 }
@@ -123,7 +123,7 @@ impl Answer {
                 0 => (0, segment.seq.wrapping_add(segment.payload).wrapping_add(counted), RST | ACK),
                 _ => (segment.ack, 0, RST),
             };
-            answer.body = Body::Reset { ports: (to.1, from.1), seq, ack, flags };
+            answer.body = Body::Segment { ports: (to.1, from.1), seq, ack, flags };
             return Some(answer);
         }
         let room = if is_ipv6 { V6_MAX - ipv6::HEADER } else { V4_MAX - ipv4::HEADER } - ICMP;
@@ -135,6 +135,21 @@ impl Answer {
         Some(answer)
     }
 
+    /// What makes one end of a TCP connection say where it is: an ACK from the other end that fits nothing. An end that
+    /// has the connection acknowledges what it really expects (RFC 9293 section 3.10.7.4, "if an incoming segment is
+    /// not acceptable"; RFC 5961 section 5.2), whether it had anything to say or not. `l3_off`: bytes of Ethernet
+    /// header and tags.
+    pub fn prompt(key: &FlowKey, from: Direction, l3_off: usize) -> Self {
+        let (from, to) = key.ends(from);
+        Self {
+            destination: to.0,
+            source: from.0,
+            is_ipv6: !key.is_ipv4(),
+            l3_off,
+            body: Body::Segment { ports: (from.1, to.1), seq: 0, ack: 0, flags: ACK },
+        }
+    }
+
     fn header(&self) -> usize {
         if self.is_ipv6 { ipv6::HEADER } else { ipv4::HEADER }
     }
@@ -142,7 +157,7 @@ impl Answer {
     /// Bytes of its frame.
     pub fn length(&self) -> usize {
         let body = match self.body {
-            Body::Reset { .. } => TCP,
+            Body::Segment { .. } => TCP,
             Body::Icmp { quoted, .. } => ICMP + quoted,
         };
         self.l3_off + self.header() + body
@@ -151,12 +166,13 @@ impl Answer {
     /// Its layout, given the packet's.
     pub fn layout(&self, packet: &Layout) -> Layout {
         let is_icmp = matches!(self.body, Body::Icmp { .. });
+        let family = if self.is_ipv6 { FLAG_IPV6 } else { 0 };
         Layout {
             inner_off: 0,
             l4_off: (self.l3_off + self.header()) as u16,
             l3_end: self.length() as u16,
             // An error of the node's own is never answered, whatever becomes of it.
-            flags: packet.flags & FLAG_IPV6 | if is_icmp { FLAG_ICMP_ERROR } else { 0 },
+            flags: family | if is_icmp { FLAG_ICMP_ERROR } else { 0 },
             proto: if is_icmp { self.icmp() } else { proto::TCP },
             ..*packet
         }
@@ -182,7 +198,7 @@ impl Answer {
         frame[..l3_off].copy_from_slice(&quote[..l3_off]);
         let (header, body) = frame[l3_off..].split_at_mut(self.header());
         match self.body {
-            Body::Reset { ports, seq, ack, flags } => {
+            Body::Segment { ports, seq, ack, flags } => {
                 body[..2].copy_from_slice(&ports.0.to_be_bytes());
                 body[2..4].copy_from_slice(&ports.1.to_be_bytes());
                 body[4..8].copy_from_slice(&seq.to_be_bytes());
@@ -233,6 +249,42 @@ impl Answer {
     /// What the form of keys adds to the sum of two IPv4 addresses.
     fn mapped_part(&self) -> u32 {
         if self.is_ipv6 { 0 } else { 2 * 0xffff }
+    }
+}
+
+/// An Ethernet header with a flow's tags and type, for frames that no packet gave rise to; link addresses are zero.
+#[derive(Clone, Copy, Debug)]
+pub struct TaggedHeader {
+    bytes: [u8; 22],
+    length: usize,
+}
+
+impl TaggedHeader {
+    /// The header of a flow's frames: two tags are 802.1ad and 802.1Q, one is 802.1Q.
+    pub fn of(key: &FlowKey) -> Self {
+        let (outer, inner) = key.vlans();
+        let mut header = Self { bytes: [0; 22], length: 12 };
+        if outer != 0 {
+            let kind = if inner == 0 { 0x8100 } else { 0x88a8 };
+            header.append(kind);
+            header.append(outer);
+        }
+        if inner != 0 {
+            header.append(0x8100);
+            header.append(inner);
+        }
+        header.append(if key.is_ipv4() { 0x0800 } else { 0x86dd });
+        header
+    }
+
+    fn append(&mut self, word: u16) {
+        self.bytes[self.length..self.length + 2].copy_from_slice(&word.to_be_bytes());
+        self.length += 2;
+    }
+
+    /// Its 14, 18 or 22 bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 

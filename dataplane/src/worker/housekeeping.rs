@@ -16,8 +16,10 @@ use crate::xsk::Io;
 /// An Owner that is not live.
 #[derive(Debug)]
 pub(super) struct Death {
-    node: NodeId,
-    at: NowMs,
+    pub(super) node: NodeId,
+    pub(super) at: NowMs,
+    /// Rounds of prompts to the ends of its proxied connections.
+    pub(super) prompts: u8,
     /// Its idle flows have been looked for.
     adopted: bool,
 }
@@ -118,7 +120,7 @@ impl<I: Io> Worker<I> {
         self.owner_died.retain(|death| !view.is_live(death.node));
         for peer in &view.peers {
             if !view.is_live(peer.node) && !self.owner_died.iter().any(|death| death.node == peer.node) {
-                self.owner_died.push(Death { node: peer.node, at: now, adopted: false });
+                self.owner_died.push(Death { node: peer.node, at: now, prompts: 0, adopted: false });
             }
         }
     }
@@ -151,6 +153,7 @@ impl<I: Io> Worker<I> {
         }
         self.adopt_the_idle(now);
         self.refresh_some(now);
+        self.prompt_the_held(now);
         let walked = self.walk_on(now);
         self.say_hello(now);
         timers || walked

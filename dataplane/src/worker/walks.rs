@@ -26,6 +26,8 @@ pub(super) enum Purpose {
     /// Own the sessions of a dead Owner whose Director this node is. `restarted`: it lives again without them, so
     /// nobody may take it for their Owner.
     Adopt { owner: NodeId, restarted: bool },
+    /// Ask the ends of connections that a dead Owner's proxy had where they are.
+    Prompt { owner: NodeId },
     /// Tell control of the sessions this node owns (again).
     Announce { dirty_only: bool },
     /// Offer the sessions this node owns to the nodes that decide about them.
@@ -68,7 +70,8 @@ impl<I: Io> Worker<I> {
         // Pages and announcements need room in the outbox; packets' changes go first.
         let room = self.mailbox.outbox.capacity() - self.mailbox.outbox.len();
         let Some(walk) = self.walks.queue.front().copied() else { return false };
-        if room < WALK_PER_TURN * 2 && !matches!(walk.purpose, Purpose::Sweep { .. }) {
+        if room < WALK_PER_TURN * 2 && !matches!(walk.purpose, Purpose::Sweep { .. } | Purpose::Prompt { .. })
+        {
             return false;
         }
         let end = (walk.cursor + WALK_PER_TURN).min(self.shard.table.capacity());
@@ -78,6 +81,7 @@ impl<I: Io> Worker<I> {
             Purpose::Page { id, owned_only } => self.page(id, owned_only, slots, last),
             Purpose::Sweep { owner, mark } => self.sweep(owner, mark, slots),
             Purpose::Adopt { owner, restarted } => self.adopt_some(owner, restarted, slots, now),
+            Purpose::Prompt { owner } => self.prompt_some(owner, slots, now),
             Purpose::Announce { dirty_only } => self.announce_some(dirty_only, slots, now),
             Purpose::HandOver => self.hand_over_some(slots, now),
         };

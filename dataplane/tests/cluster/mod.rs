@@ -619,7 +619,7 @@ impl Cluster {
             let counters = &node.counters;
             let dropped: u64 = counters.drops.iter().map(|one| one.get()).sum();
             assert_eq!(
-                counters.rx.get() + counters.fragments_made.get(),
+                counters.rx.get() + counters.fragments_made.get() + counters.prompted.get(),
                 counters.tx.get() + dropped + counters.held.get(),
                 "node {}: received = sent + dropped + held",
                 node.id

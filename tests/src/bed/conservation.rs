@@ -33,7 +33,7 @@ impl Bed {
     /// Checks that every frame and packet of a node is accounted for, since it became ready:
     ///
     /// - frames in kernel + in hand + free = total, none held;
-    /// - packets taken from the rings + fragments made of them = packets sent + packets dropped by reason;
+    /// - packets taken from the rings + fragments made of them + ends prompted = packets sent + packets dropped by reason;
     /// - packets sent to their Owner = verdicts of workers + frames the XDP program redirected;
     /// - frames the XDP program steered = packets taken from the rings + Hello messages + what the rings refused;
     /// - frames the kernel received = the XDP program's outcomes.
@@ -132,10 +132,11 @@ impl Account {
         );
         ensure!(stats.held == 0, "{} packets are still held", stats.held);
         ensure!(
-            stats.rx + stats.fragments_made == stats.tx + stats.dropped(),
-            "packets: rx {} + {} fragments made, but tx {} + drops {:?}",
+            stats.rx + stats.fragments_made + stats.prompted == stats.tx + stats.dropped(),
+            "packets: rx {} + {} fragments made + {} prompted, but tx {} + drops {:?}",
             stats.rx,
             stats.fragments_made,
+            stats.prompted,
             stats.tx,
             stats.drops.iter().filter(|(_, count)| **count > 0).collect::<Vec<_>>()
         );

@@ -177,8 +177,11 @@ impl Node {
     fn check(&self) {
         let counters = &self.counters;
         let dropped: u64 = counters.drops.iter().map(|one| one.get()).sum();
-        let (rx, tx, held) =
-            (counters.rx.get() + counters.fragments_made.get(), counters.tx.get(), counters.held.get());
+        let (rx, tx, held) = (
+            counters.rx.get() + counters.fragments_made.get() + counters.prompted.get(),
+            counters.tx.get(),
+            counters.held.get(),
+        );
         assert_eq!(rx, tx + dropped + held, "received = sent {tx} + dropped {dropped} + held {held}");
         let frames = counters.frames_free.get() + counters.frames_kernel.get() + counters.frames_hand.get();
         assert_eq!(frames, FRAMES, "frames");

@@ -177,8 +177,11 @@ impl Process {
     pub fn check_accounts(&self) -> Result<(), String> {
         let counters = &self.counters;
         let dropped: u64 = counters.drops.iter().map(|one| one.get()).sum();
-        let (rx, tx, held) =
-            (counters.rx.get() + counters.fragments_made.get(), counters.tx.get(), counters.held.get());
+        let (rx, tx, held) = (
+            counters.rx.get() + counters.fragments_made.get() + counters.prompted.get(),
+            counters.tx.get(),
+            counters.held.get(),
+        );
         if rx != tx + dropped + held {
             return Err(format!("received {rx} is not sent {tx} + dropped {dropped} + held {held}"));
         }

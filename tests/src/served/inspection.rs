@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::Served;
+use super::held::Held;
 use super::origin::{self, Files};
 use super::site::{Ends, Site};
+use super::{Served, haproxy};
 use crate::bed::service_port;
 use crate::bed::{Bed, Kind, Service};
 use crate::netns::Namespace;
@@ -38,7 +39,7 @@ impl Served for Nft {
     }
 
     fn start_servers(&self, bed: &Bed) -> Result<Vec<Service>> {
-        Ok(vec![origin::start(bed, &Files::new(), None)?])
+        Ok(vec![origin::start(bed, &Files::new(), None)?, haproxy::echo(bed)?])
     }
 
     fn start(&self, _bed: &Bed, _number: u8, space: &Namespace) -> Result<Vec<Service>> {
@@ -48,6 +49,10 @@ impl Served for Nft {
 
     fn transact(&self, site: &Site, ends: Ends, _turn: usize) -> Result<(), String> {
         origin::fetch_same(site, ends)
+    }
+
+    fn hold(&self, site: &Site, ends: Ends, _turn: usize) -> Result<Held> {
+        Held::speaking(Held::connect(site, ends, haproxy::ECHO)?)
     }
 }
 
@@ -78,5 +83,9 @@ impl Served for OwnTracking {
 
     fn transact(&self, site: &Site, ends: Ends, turn: usize) -> Result<(), String> {
         Nft.transact(site, ends, turn)
+    }
+
+    fn hold(&self, site: &Site, ends: Ends, turn: usize) -> Result<Held> {
+        Nft.hold(site, ends, turn)
     }
 }

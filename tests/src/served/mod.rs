@@ -4,8 +4,10 @@
 //! bed, programs and namespaces serve plain kernel routing and samepath ([`Column`]).
 
 pub mod content;
+pub mod death;
 pub mod files;
 pub mod haproxy;
+pub mod held;
 pub mod inspection;
 pub mod listens;
 pub mod mail;
@@ -21,6 +23,7 @@ use anyhow::Result;
 
 use crate::bed::{Bed, Kind, Service};
 use crate::netns::Namespace;
+use held::Held;
 use site::{Ends, Site};
 
 /// Which paths packets take, and who brings both directions together.
@@ -80,6 +83,9 @@ pub trait Served: Sync {
 
     /// One whole transaction of a client; an error says in a few words without numbers how it failed.
     fn transact(&self, site: &Site, ends: Ends, turn: usize) -> Result<(), String>;
+
+    /// A connection through it that stays open.
+    fn hold(&self, site: &Site, ends: Ends, turn: usize) -> Result<Held>;
 }
 
 /// All of them, as the table has them.

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::files::{self, Folder};
+use super::held::Held;
 use super::origin::{self, Files, Tls};
 use super::site::{Ends, Site};
 use super::{Served, listens};
@@ -50,6 +51,10 @@ impl Served for Squid {
     fn transact(&self, site: &Site, ends: Ends, _turn: usize) -> Result<(), String> {
         fetch_opened(site, ends)
     }
+
+    fn hold(&self, site: &Site, ends: Ends, turn: usize) -> Result<Held> {
+        hold_opened(site, ends, turn)
+    }
 }
 
 /// Starts Squid with these lines more in its configuration.
@@ -81,4 +86,10 @@ pub fn fetch_opened(site: &Site, ends: Ends) -> Result<(), String> {
     let ca = ca.certificate.display().to_string();
     let got = origin::get(site, ends, "https", "same.bin", &["-f", "--cacert", &ca])?;
     origin::same(site, "same.bin", &got)
+}
+
+/// A file that comes slowly over HTTPS, as [`fetch_opened`].
+pub fn hold_opened(site: &Site, ends: Ends, turn: usize) -> Result<Held> {
+    let ca = files::proxies_ca(&site.bed)?.certificate.display().to_string();
+    origin::hold(site, ends, turn, &["--cacert", &ca])
 }

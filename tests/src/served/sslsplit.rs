@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::files::{self, Folder};
+use super::held::Held;
 use super::site::{Ends, Site};
 use super::{Served, listens, squid};
 use crate::bed::service_port;
@@ -56,5 +57,9 @@ impl Served for Sslsplit {
 
     fn transact(&self, site: &Site, ends: Ends, _turn: usize) -> Result<(), String> {
         squid::fetch_opened(site, ends)
+    }
+
+    fn hold(&self, site: &Site, ends: Ends, turn: usize) -> Result<Held> {
+        squid::hold_opened(site, ends, turn)
     }
 }

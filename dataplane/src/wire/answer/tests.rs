@@ -152,3 +152,24 @@ fn some_packets_have_no_error() {
     let packet = Packet::parse(&TCP_SYN, 0, &FlowHasher::new(1)).unwrap();
     assert_ne!(answer.layout(&packet.layout).flags & FLAG_ICMP_ERROR, 0, "nor is the answer answered");
 }
+
+#[test]
+fn a_prompt_is_an_ack_of_the_other_end_that_fits_nothing() {
+    let v6_behind_tags = framed(&[(0x88a8, 6), (0x8100, 5)], &UDP_V6[14..]);
+    for (frame, l3_off) in [(&TCP_SYN[..], 14), (&v6_behind_tags, 22)] {
+        let packet = Packet::parse(frame, 0, &FlowHasher::new(1)).unwrap();
+        let header = TaggedHeader::of(&packet.key);
+        assert_eq!(header.bytes()[12..], frame[12..l3_off], "tags and type of the flow's frames");
+        let prompt = Answer::prompt(&packet.key, packet.direction.reversed(), header.bytes().len());
+        let mut bytes = vec![0; prompt.length()];
+        prompt.write(header.bytes(), &mut bytes);
+        let l4_off = l3_off + prompt.header();
+        let (from, to) = packet.key.ends(packet.direction.reversed());
+        assert_eq!(bytes[l4_off..l4_off + 4], [from.1.to_be_bytes(), to.1.to_be_bytes()].concat());
+        assert_eq!(bytes[l4_off + 4..l4_off + 14], [0, 0, 0, 0, 0, 0, 0, 0, 0x50, ACK]);
+        assert_eq!(checked(&prompt, proto::TCP, &bytes[l4_off..]), 0);
+        let layout = prompt.layout(&Layout { vlan_outer: 5, ..packet.layout });
+        assert_eq!((usize::from(layout.l3_end), usize::from(layout.l4_off)), (bytes.len(), l4_off));
+        assert_eq!(layout.is_ipv6(), l3_off == 22);
+    }
+}

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Parser;
 use samepath_tests::interrupt;
-use samepath_tests::served::{self, Column, Served, transactions};
+use samepath_tests::served::{self, Column, Served, death, transactions};
 
 use report::{Cell, Report};
 
@@ -22,6 +22,9 @@ struct Args {
     /// Only these columns: symmetric, without, with.
     #[arg(long)]
     column: Vec<String>,
+    /// Only the paths, or only the Owner's death.
+    #[arg(long, value_enum)]
+    part: Option<Part>,
     /// Transactions in each column.
     #[arg(long, default_value_t = 200)]
     count: usize,
@@ -30,7 +33,20 @@ struct Args {
     document: bool,
 }
 
+/// What is shown.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Transactions over symmetric and asymmetric paths.
+    Paths,
+    /// What long connections see when their Owner dies.
+    Death,
+}
+
 impl Args {
+    fn shows(&self, part: Part) -> bool {
+        self.part.is_none_or(|only| only == part)
+    }
+
     fn services(&self) -> Result<Vec<Box<dyn Served>>> {
         let mut all = served::all();
         if let Some(unknown) = self.only.iter().find(|name| !all.iter().any(|one| one.name() == *name)) {
@@ -70,26 +86,55 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<usize> {
     let mut report = Report::load()?;
     let mut failures = 0;
+    if args.shows(Part::Paths) {
+        failures += paths(args, &mut report)?;
+        println!("\n{}", report.table());
+    }
+    if args.shows(Part::Death) {
+        failures += deaths(args, &mut report)?;
+        println!("\n{}", report.deaths_table());
+    }
+    if args.document {
+        page::fill(&report)?;
+    }
+    Ok(failures)
+}
+
+fn paths(args: &Args, report: &mut Report) -> Result<usize> {
+    let mut failures = 0;
     let columns = args.columns()?;
     for service in args.services()? {
         for &column in &columns {
-            print!("{:<10} {:<10} ", service.name(), column.name());
+            let begin = format!("{:<10} {:<10}", service.name(), column.name());
             match transactions::run(service.as_ref(), column, args.count) {
                 Ok(outcome) => {
                     let cell = Cell::from(outcome);
-                    println!("{cell}");
+                    println!("{begin} {cell}");
                     report.set(service.as_ref(), column, cell)?;
                 }
                 Err(error) => {
                     failures += 1;
-                    println!("FAILED: {error:#}");
+                    println!("{begin} FAILED: {error:#}");
                 }
             }
         }
     }
-    println!("\n{}", report.table());
-    if args.document {
-        page::fill(&report)?;
+    Ok(failures)
+}
+
+fn deaths(args: &Args, report: &mut Report) -> Result<usize> {
+    let mut failures = 0;
+    for service in args.services()? {
+        match death::run(service.as_ref()) {
+            Ok(outcome) => {
+                println!("{:<10} {outcome:?}", service.name());
+                report.set_death(service.as_ref(), outcome)?;
+            }
+            Err(error) => {
+                failures += 1;
+                println!("{:<10} FAILED: {error:#}", service.name());
+            }
+        }
     }
     Ok(failures)
 }

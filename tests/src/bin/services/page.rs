@@ -13,7 +13,8 @@ const END: &str = "<!-- end -->";
 pub fn fill(report: &Report) -> Result<()> {
     let page = artifacts::workspace().join("docs/services.md");
     let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
-    fs::write(&page, filled(&text, "paths", &report.table())?)?;
+    let text = filled(&text, "paths", &report.table())?;
+    fs::write(&page, filled(&text, "death", &report.deaths_table())?)?;
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::files::{self, Folder};
+use super::held::Held;
 use super::site::{Ends, Site};
-use super::{Served, listens};
+use super::{Served, listens, origin};
 use crate::bed::plan::Family;
 use crate::bed::{Bed, Kind, Service};
 use crate::netns::Namespace;
@@ -67,17 +68,20 @@ impl Served for Mail {
         let began = Instant::now();
         let word = format!("word-{turn}-{}", std::process::id());
         send(site, ends, turn, &word)?;
-        let message =
-            wait::until("the message is there", site.patience.saturating_sub(began.elapsed()), || {
-                fetch(site, ends, turn).map(Some).map_err(anyhow::Error::msg)
-            })
-            .map_err(|_| String::from("the message cannot be fetched"))?;
+        let rest = site.patience.saturating_sub(began.elapsed());
+        wait::until_true("Postfix delivers", rest, || Ok(server::has_message(&site.bed, turn)))
+            .map_err(|_| String::from("the message is not delivered"))?;
+        let message = fetch(site, ends, turn)?;
         if !message.contains(&word) {
             return Err(String::from("another message"));
         }
         let client = ends.from.to_string();
         let told = message.to_lowercase().contains(&client);
         if told { Ok(()) } else { Err(String::from("the server was not told the client's address")) }
+    }
+
+    fn hold(&self, site: &Site, ends: Ends, _turn: usize) -> Result<Held> {
+        Held::silent(Held::connect(site, ends, 25)?, "EHLO client.example\r\n", "STARTTLS")
     }
 }
 
@@ -119,8 +123,11 @@ fn fetch(site: &Site, ends: Ends, turn: usize) -> Result<String, String> {
     curl.args(["-sS", "-g", "-k", "--ssl-reqd", "--interface", &ends.from.to_string()]);
     curl.args(["--max-time", &site.patience.as_secs().to_string(), "-u", &format!("t{turn}:{PASSWORD}")]);
     curl.arg(format!("imap://{host}/INBOX;MAILINDEX=1"));
-    let fetched = program::run(&mut curl).map_err(|error| format!("IMAP: {error}"))?;
-    if fetched.is_empty() { Err(String::from("IMAP: no message")) } else { Ok(fetched) }
+    let output = program::output(&mut curl).map_err(|error| error.to_string())?;
+    match output.status.code() {
+        Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        code => Err(format!("IMAP: {}", origin::words(code, &String::from_utf8_lossy(&output.stderr)))),
+    }
 }
 
 /// How long the servers may take to start.

@@ -60,3 +60,9 @@ fn lay_out(folder: &Path) -> Result<()> {
     let mailboxes: String = (0..MAILBOXES).map(|turn| format!("t{turn}@example t{turn}/\n")).collect();
     Ok(fs::write(folder.join("mailboxes"), mailboxes)?)
 }
+
+/// A message has come to the mailbox of a turn.
+pub(super) fn has_message(bed: &Bed, turn: usize) -> bool {
+    let mailbox = bed.runtime().join(format!("mail/mail/t{turn}/new"));
+    fs::read_dir(mailbox).is_ok_and(|mut messages| messages.next().is_some())
+}
