@@ -19,6 +19,11 @@ fn main() {
     if let Some(include) = env::var_os("DEP_BPF_INCLUDE") {
         arguments.extend(["-I".into(), include]);
     }
+    // What the XDP program and the generator both do to a tunnel packet.
+    arguments.extend(["-I".into(), "../bpf/src".into()]);
+    for header in ["tag.h", "hash.h", "layout.h"] {
+        println!("cargo:rerun-if-changed=../bpf/src/{header}");
+    }
     arguments.extend(["-idirafter".into(), format!("/usr/include/{architecture}-linux-gnu").into()]);
     for program in PROGRAMS {
         let source = format!("bpf/{program}.bpf.c");

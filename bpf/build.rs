@@ -16,7 +16,7 @@ fn main() {
     // <asm/types.h> lives in a directory of the machine's architecture on Debian.
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
     arguments.extend(["-idirafter".into(), format!("/usr/include/{architecture}-linux-gnu").into()]);
-    for source in ["steer.bpf.c", "parse.h", "hash.h", "layout.h", "forward.h"] {
+    for source in ["steer.bpf.c", "parse.h", "hash.h", "layout.h", "forward.h", "tag.h"] {
         println!("cargo:rerun-if-changed=src/{source}");
     }
     SkeletonBuilder::new()

@@ -20,22 +20,25 @@ struct Arguments {
     bench: bool,
 }
 
-const GOALS: &[(&str, Goal)] =
-    &[("bytes_per_session/1m", Goal::AtMost(128.0)), ("bytes_per_session/8m", Goal::AtMost(128.0))];
+const GOALS: &[(&str, Goal)] = &[
+    ("bytes_per_session/1m", Goal::AtMost(128.0)),
+    ("bytes_per_session/8m", Goal::AtMost(128.0)),
+    ("bytes_per_session_full/1m", Goal::AtMost(128.0)),
+    ("bytes_per_session_full/8m", Goal::AtMost(128.0)),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let most = arguments.sessions.iter().copied().max().unwrap_or(0);
-    let _settings = [
-        Setting::at_least("net/netfilter/nf_conntrack_max", most * 5 / 4)?,
-        Setting::at_least("net/netfilter/nf_conntrack_buckets", 1 << 20)?,
-    ];
+    let _most = Setting::at_least("net/netfilter/nf_conntrack_max", most * 5 / 4)?;
     let mut report = Report::new("memory")?;
     let mut table = Table::new(&["device", "sessions", "bytes per session"]);
     for &sessions in &arguments.sessions {
         let label = label(sessions);
+        let (four_fifths, full) = of_samepath(sessions)?;
         for (name, metric, bytes) in [
-            ("samepath", "bytes_per_session", of_samepath(sessions)?),
+            ("samepath, room for 5/4", "bytes_per_session", four_fifths),
+            ("samepath, all room used", "bytes_per_session_full", full),
             ("nf_conntrack", "nf_conntrack_bytes_per_session", of_conntrack(sessions)?),
         ] {
             println!("{name}: {bytes:.1} bytes per session at {sessions}");
@@ -56,12 +59,16 @@ fn label(sessions: u64) -> String {
     }
 }
 
-/// Resident memory of a node that holds `sessions` sessions at 80 % of its room, above a node that holds none
-/// and has no room.
-fn of_samepath(sessions: u64) -> Result<f64> {
-    let empty = resident(&NodePlan::new(0), 0)?;
-    let full = resident(&NodePlan::new(sessions), sessions)?;
-    Ok((full.0 as f64 - empty.0 as f64) / full.1 as f64)
+/// Resident memory for each of `sessions` sessions, above a node that holds none and has no room: of a node that has
+/// room for a quarter more, and of one that is full.
+fn of_samepath(sessions: u64) -> Result<(f64, f64)> {
+    let (empty, _) = resident(&NodePlan::new(0), 0)?;
+    let per_session = |plan: NodePlan| -> Result<f64> {
+        let (bytes, held) = resident(&plan, sessions)?;
+        Ok((bytes as f64 - empty as f64) / held as f64)
+    };
+    let plan = NodePlan::new(sessions);
+    Ok((per_session(plan.clone())?, per_session(plan.with_room_for(sessions))?))
 }
 
 /// Resident bytes of a node with so many sessions, and how many it holds.
@@ -69,7 +76,7 @@ fn resident(plan: &NodePlan, sessions: u64) -> Result<(u64, u64)> {
     let rig = Rig::new("memory", Links::Native)?;
     let mut device = Device::start_node(&rig, Peer::SamepathAlone, plan)?;
     if sessions > 0 {
-        device.open_flows(&rig, Traffic::Udp, sessions)?;
+        device.begin_flows(&rig, Traffic::Udp, sessions)?;
     }
     let process = device.cluster_mut()?.device_mut().service().pid();
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
@@ -81,10 +88,12 @@ fn resident(plan: &NodePlan, sessions: u64) -> Result<(u64, u64)> {
 
 /// What the kernel's slabs grow by for one entry, and its share of the hash table.
 fn of_conntrack(sessions: u64) -> Result<f64> {
+    // As many as entries, which is the kernel's own choice.
+    let _buckets = Setting::at_least("net/netfilter/nf_conntrack_buckets", sessions)?;
     let rig = Rig::new("memory", Links::Native)?;
     let device = Device::start(&rig, Peer::Conntrack, sessions)?;
     let before = slab_bytes()?;
-    device.open_flows(&rig, Traffic::Udp, sessions)?;
+    device.begin_flows(&rig, Traffic::Udp, sessions)?;
     let grown = slab_bytes()?.saturating_sub(before);
     let held = device.sessions(&rig)?;
     let buckets: u64 = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets")?.trim().parse()?;

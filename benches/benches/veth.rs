@@ -72,6 +72,9 @@ const GOALS: &[(&str, Goal)] = &[
     ("ratio_vs_conntrack/1k", Goal::AtLeast(1.6)),
     ("ratio_vs_conntrack/100k", Goal::AtLeast(2.1)),
     ("ratio_vs_conntrack/1m", Goal::AtLeast(2.4)),
+    ("ratio_vs_bare/1k/tcp", Goal::AtLeast(0.92)),
+    ("ratio_vs_conntrack/1k/tcp", Goal::AtLeast(1.6)),
+    ("ratio_vs_conntrack/100k/tcp", Goal::AtLeast(2.1)),
     ("ratio_vs_conntrack_vxlan", Goal::AtLeast(3.0)),
     ("ratio_vs_testpmd", Goal::AtLeast(2.5)),
     ("ratio_vs_testpmd_split", Goal::AtLeast(0.95)),
@@ -96,8 +99,9 @@ fn main() -> Result<()> {
     let _settings = machine_settings(&arguments)?;
     let rig = Rig::new("veth", Links::Freed)?;
     let mut search = Search::new(arguments.window);
-    let mut measured = if arguments.keep { Report::earlier("veth", "measurements")? } else { Vec::new() };
-    let report = Report::new("veth")?;
+    let name = report_of(arguments.traffic);
+    let mut measured = if arguments.keep { Report::earlier(name, "measurements")? } else { Vec::new() };
+    let report = Report::new(name)?;
     for repetition in arguments.first..arguments.first + arguments.reps {
         for &flows in &arguments.flows {
             for &peer in &arguments.peers {
@@ -113,6 +117,14 @@ fn main() -> Result<()> {
     }
     drop(rig);
     finish(report, &measured)
+}
+
+/// Each kind of traffic has a report of its own, so that one can be measured again without the other.
+fn report_of(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Udp => "veth",
+        Traffic::Tcp => "veth-tcp",
+    }
 }
 
 /// Without sessions the number of flows makes no difference: once per round is enough. So it is for tunnels,

@@ -15,11 +15,15 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "tag.h"
+
 /* What the packets are; see `Kind` in src/generator.rs. */
 enum kind { UDP, TCP_SYN, TCP_SYN_ACK, TCP_ACK };
 
 #define FRAME 60        /* shortest Ethernet frame without its checksum */
 #define REPLAYED 160    /* longest recorded frame */
+#define OPTION_DATA 54  /* in a tunnel packet: behind Ethernet, IPv4, UDP, Geneve and the option's header */
+#define STREAM (SP_FORWARDER_STREAM + SP_FORWARDER_STREAMS - 1) /* of a processor that the sender does not have */
 #define BATCH 64        /* frames per look at the clock */
 #define LATE_NS 5000000 /* a schedule that is this late begins anew */
 
@@ -36,6 +40,9 @@ const volatile __u32 kind;
 const volatile __u32 reverse; /* from the server to the client */
 const volatile __u32 in_order; /* each flow once, one after the other; else spread over all of them */
 const volatile __u32 replay_every; /* 0: nothing recorded is sent, 1: nothing else, 2: every second packet */
+/* Recorded frames are tunnel packets over IPv4; each leaves with a number of its own. */
+const volatile __u64 last_counter; /* of what was sent before */
+const volatile __u64 key_half;     /* the half of the tags' key that all flows have in common */
 const volatile __u64 first_flow;
 const volatile __u64 flows;
 const volatile __u64 interval_ns; /* between batches */
@@ -53,6 +60,7 @@ struct {
 
 struct recorded {
 	__u8 bytes[REPLAYED];
+	__u64 secret; /* the flow's half of the tags' key */
 };
 
 struct {
@@ -168,11 +176,25 @@ static __always_inline void write_frame(void *data)
 		write_tcp(ip, transport, reverse ? server_port : client_port, reverse ? client_port : server_port);
 }
 
+/* What the forwarder of a node does when it sends one more packet of the flow. */
+static __always_inline int number(__u8 *data, void *end, __u64 secret)
+{
+	__be64 counter = bpf_cpu_to_be64(last_counter + 1 + sent);
+	__u8 *option = data + OPTION_DATA;
+
+	if ((void *)(option + OPTION_TAG + 8) > end)
+		return 0;
+	option[OPTION_STREAM] = STREAM;
+	*(__be64 *)(option + OPTION_COUNTER) = counter;
+	*(__be64 *)(option + OPTION_TAG) = bpf_cpu_to_be64(packet_tag(secret, key_half, counter, STREAM));
+	return 1;
+}
+
 static __always_inline int replay(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
-	__u32 number = pick_flow();
-	struct recorded *frame = bpf_map_lookup_elem(&recording, &number);
+	__u32 flow = pick_flow();
+	struct recorded *frame = bpf_map_lookup_elem(&recording, &flow);
 
 	if (!frame)
 		return 0;
@@ -181,7 +203,7 @@ static __always_inline int replay(struct xdp_md *context)
 			break;
 		((__u64 *)data)[word] = ((__u64 *)frame->bytes)[word];
 	}
-	return 1;
+	return number(data, end, frame->secret);
 }
 
 SEC("xdp")

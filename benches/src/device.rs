@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::generator::{Generator, Kind, Stream, Way};
+use crate::generator::{Generator, Kind, Pace, Stream, Way};
 use crate::rig::{self, Counters, DEVICE_CORE, NODES, Policy, Rig, Thread};
 
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
@@ -28,6 +28,9 @@ const COALESCE_NS: u64 = 20_000;
 
 /// Packets per second while sessions are opened: far below what any device loses at.
 const OPENING_RATE: f64 = 60_000.0;
+
+/// The same where nobody else needs the generator's core: half of what the slowest device makes of new flows.
+const BEGINNING_RATE: f64 = 150_000.0;
 
 /// Times everything that opens a flow is sent.
 const OPENING_ATTEMPTS: u32 = 8;
@@ -288,11 +291,17 @@ impl Device {
                 self.cluster_of_it()?.open_at(rig, 1, traffic, 0, flows)
             }
             _ => {
-                open(&rig.into_ingress()?, rig, traffic, 0, flows, || kernel::sessions(rig)).and_then(|()| {
-                    if self.peer == Peer::ConntrackVxlan { rig.cut_cluster_link() } else { Ok(()) }
-                })
+                Opening::whole(traffic)
+                    .send(&rig.into_ingress()?, rig, 0, flows, || kernel::sessions(rig))?;
+                if self.peer == Peer::ConntrackVxlan { rig.cut_cluster_link() } else { Ok(()) }
             }
         }
+    }
+
+    /// Begins `flows` flows, all that their memory is taken for: one packet each. Only for a device without others on
+    /// the generator's core.
+    pub fn begin_flows(&self, rig: &Rig, traffic: Traffic, flows: u64) -> Result<()> {
+        Opening::first(traffic).send(&rig.into_ingress()?, rig, 0, flows, || self.sessions(rig))
     }
 
     /// Its cluster, to be asked for its processes or killed.
@@ -337,39 +346,56 @@ impl Device {
     }
 }
 
-/// Sends what opens `flows` flows until nearly all of them are held as `count` sees it: a paced generator may
-/// still lose a packet.
-fn open(
-    way: &Way,
-    rig: &Rig,
-    traffic: Traffic,
-    first_flow: u64,
-    flows: u64,
-    count: impl Fn() -> Result<u64>,
-) -> Result<()> {
-    let before = count()?;
-    let (mut rate, mut opened) = (OPENING_RATE, 0);
-    for _ in 0..OPENING_ATTEMPTS {
-        for (kind, reverse) in traffic.opening() {
-            let stream = Stream::once(kind, reverse, flows, rate, way).from_flow(first_flow).gently();
-            Generator::send(rig, stream)?;
-            sleep(Duration::from_millis(100));
-        }
-        opened = count()? - before;
-        if opened >= flows * 98 / 100 {
-            return Ok(());
-        }
-        // What asks another node on the generator's core takes as long as that core lets it.
-        if opened < flows * 9 / 10 {
-            rate /= 2.0;
-        }
+/// Packets that open flows, and how they are sent.
+struct Opening {
+    packets: Vec<(Kind, bool)>,
+    rate: f64,
+    pace: Pace,
+}
+
+impl Opening {
+    /// All that makes a flow established.
+    fn whole(traffic: Traffic) -> Self {
+        Self { packets: traffic.opening(), rate: OPENING_RATE, pace: Pace::Bursts }
     }
-    // What is missing opens with its first packet of the measurement.
-    ensure!(
-        opened >= flows * 9 / 10,
-        "{opened} of {flows} sessions are there after {OPENING_ATTEMPTS} attempts"
-    );
-    Ok(())
+
+    /// The first packet of each flow, from a generator that has its core to itself.
+    fn first(traffic: Traffic) -> Self {
+        Self { packets: vec![traffic.opening()[0]], rate: BEGINNING_RATE, pace: Pace::Spinning }
+    }
+
+    /// Sends it until nearly all of the flows are held as `count` sees it: a paced generator may still lose a packet.
+    fn send(
+        mut self,
+        way: &Way,
+        rig: &Rig,
+        first_flow: u64,
+        flows: u64,
+        count: impl Fn() -> Result<u64>,
+    ) -> Result<()> {
+        let (before, mut opened) = (count()?, 0);
+        for _ in 0..OPENING_ATTEMPTS {
+            for &(kind, reverse) in &self.packets {
+                let stream = Stream::once(kind, reverse, flows, self.rate, way).from_flow(first_flow);
+                Generator::send(rig, Stream { pace: self.pace, ..stream })?;
+                sleep(Duration::from_millis(100));
+            }
+            opened = count()? - before;
+            if opened >= flows * 98 / 100 {
+                return Ok(());
+            }
+            // What asks another node on the generator's core takes as long as that core lets it.
+            if opened < flows * 9 / 10 {
+                self.rate /= 2.0;
+            }
+        }
+        // What is missing opens with its first packet of the measurement.
+        ensure!(
+            opened >= flows * 9 / 10,
+            "{opened} of {flows} sessions are there after {OPENING_ATTEMPTS} attempts"
+        );
+        Ok(())
+    }
 }
 
 /// Threads that move packets and block when there are none, and cannot ask for a policy themselves. The

@@ -9,7 +9,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::rig::{GENERATOR_CORE, Interface, Rig};
+use crate::rig::{GENERATOR_CORE, Interface, Policy, Rig, Thread};
 
 /// Generated from `generator.bpf.c` by libbpf-cargo.
 #[allow(missing_docs, unused_imports, dead_code, unsafe_code, clippy::all)]
@@ -49,6 +49,17 @@ pub enum Kind {
     TcpAck = 3,
 }
 
+/// How a generator shares its core with other nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Not at all: it spins until the next packets are due.
+    Spinning,
+    /// It sleeps between short bursts. Some ten thousand packets per second at most.
+    Bursts,
+    /// It spins while nobody else wants the core. What it could not send then it does not send later.
+    Idling,
+}
+
 /// Packets to be sent.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -66,23 +77,35 @@ pub struct Stream {
     pub rate: f64,
     /// How long, seconds.
     pub seconds: f64,
-    /// Sleep between short bursts instead of spinning, so that other nodes on the generator's core can run.
-    pub gentle: bool,
+    /// How it shares its core.
+    pub pace: Pace,
     /// Recorded frames among the packets.
     pub recording: Option<Recording>,
     /// Which way the packets go.
     pub way: Way,
 }
 
-/// Frames seen before, all of one length, to be sent again as they are.
+/// Tunnel packets of a node, all of one length, to be sent again; each time with a number and a tag of its own, as that
+/// node's XDP program would send one more packet of the flow.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// The frames.
-    pub frames: Vec<Vec<u8>>,
+    pub frames: Vec<Recorded>,
+    /// The half of the tags' key that all flows have in common.
+    pub key_half: u64,
     /// 1: nothing else is sent; 2: every second packet is one of them.
     pub every: u32,
     /// Which way they go.
     pub way: Way,
+}
+
+/// A tunnel packet as it was seen.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// The flow's half of its tag's key.
+    pub secret: u64,
 }
 
 /// Which way packets leave the generator.
@@ -105,7 +128,7 @@ impl Stream {
             flows,
             rate: 1.0,
             seconds: 1.0,
-            gentle: false,
+            pace: Pace::Spinning,
             recording: None,
             way: way.clone(),
         }
@@ -123,9 +146,9 @@ impl Stream {
         Self { once: true, first_flow, ..Self::steady(kind, u64::from(u32::MAX), way) }
     }
 
-    /// The same with pauses, see [`Stream::gentle`].
+    /// The same with pauses, see [`Pace::Bursts`].
     pub fn gently(self) -> Self {
-        Self { gentle: true, ..self }
+        Self { pace: Pace::Bursts, ..self }
     }
 
     /// The same for flows from number `first_flow` on.
@@ -140,7 +163,10 @@ impl Stream {
     }
 
     fn frame_length(&self) -> usize {
-        self.recording.iter().flat_map(|recording| &recording.frames).map(Vec::len).next().unwrap_or(FRAME)
+        self.recording
+            .as_ref()
+            .and_then(|recording| recording.frames.first())
+            .map_or(FRAME, |frame| frame.bytes.len())
     }
 }
 
@@ -193,7 +219,7 @@ fn send(
     let mut storage = MaybeUninit::uninit();
     let mut open = skeleton::GeneratorSkelBuilder::default().open(&mut storage)?;
     let length = stream.frame_length();
-    let recorded: &[Vec<u8>] = stream.recording.as_ref().map_or(&[], |recording| &recording.frames);
+    let recorded: &[Recorded] = stream.recording.as_ref().map_or(&[], |recording| &recording.frames);
     open.maps.recording.set_max_entries(recorded.len().max(1) as u32)?;
     let fixed = open.maps.rodata_data.as_deref_mut().context("the generator has no settings")?;
     fixed.destination_mac = stream.way.to;
@@ -201,6 +227,9 @@ fn send(
     fixed.kind = stream.kind as u32;
     fixed.reverse = u32::from(stream.reverse);
     fixed.replay_every = stream.recording.as_ref().map_or(0, |recording| recording.every);
+    // Time goes on faster than packets: every run counts on from the one before.
+    fixed.last_counter = now_ns();
+    fixed.key_half = stream.recording.as_ref().map_or(0, |recording| recording.key_half);
     fixed.in_order = u32::from(stream.once);
     fixed.first_flow = stream.first_flow;
     fixed.flows = stream.flows;
@@ -211,8 +240,9 @@ fn send(
         program.maps.device.update(&(number as u32).to_ne_bytes(), &device.to_ne_bytes(), MapFlags::ANY)?;
     }
     for (number, frame) in recorded.iter().enumerate() {
-        let mut bytes = [0; REPLAYED];
-        bytes[..frame.len()].copy_from_slice(frame);
+        let mut bytes = [0; REPLAYED + 8];
+        bytes[..frame.bytes.len()].copy_from_slice(&frame.bytes);
+        bytes[REPLAYED..].copy_from_slice(&frame.secret.to_ne_bytes());
         program.maps.recording.update(&(number as u32).to_ne_bytes(), &bytes, MapFlags::ANY)?;
     }
     loaded.send(()).context("nobody waits for the generator")?;
@@ -221,10 +251,12 @@ fn send(
         let input = ProgramInput { data_in: Some(&frame), flags: LIVE_FRAMES, repeat, ..Default::default() };
         program.progs.generate.test_run(input).map(drop)
     };
-    if stream.gentle {
-        in_bursts(stream, run)?
-    } else {
-        run(stream.repetitions())?
+    if stream.pace == Pace::Idling {
+        Thread::this()?.schedule(Policy::Idle)?;
+    }
+    match stream.pace {
+        Pace::Bursts => in_bursts(stream, run)?,
+        Pace::Spinning | Pace::Idling => run(stream.repetitions())?,
     }
     Ok(program.maps.bss_data.as_deref().context("the generator counts nothing")?.sent)
 }

@@ -13,6 +13,8 @@ pub mod device;
 #[cfg(feature = "full")]
 pub mod firewall_pair;
 #[cfg(feature = "full")]
+pub mod forwarder;
+#[cfg(feature = "full")]
 pub mod generator;
 #[cfg(feature = "full")]
 pub mod measure;

@@ -1,4 +1,4 @@
-//! Frames of a real node, recorded on the switch, to be sent again at any rate.
+//! Tunnel packets of a real node, recorded on the switch, to be sent again at any rate.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,14 +10,15 @@ use pcap_file::pcap::PcapReader;
 use samepath_tests::bed::Service;
 use samepath_tests::wait;
 
-use crate::generator::{Generator, Stream};
+use crate::forwarder::{ForwarderKeys, InnerFlow};
+use crate::generator::{Generator, Recorded, Stream};
 use crate::rig::{Rig, switch_port};
 
 /// Packets per second while recording: what dumpcap certainly follows.
 const RATE: f64 = 20_000.0;
 
 /// Addresses and ports of the inner packet, which is 60 octets long and stands at the end.
-fn inner_flow(frame: &[u8]) -> Option<[u8; 12]> {
+fn inner_flow(frame: &[u8]) -> Option<InnerFlow> {
     let inner = frame.len().checked_sub(60)?;
     let mut flow = [0; 12];
     flow.copy_from_slice(frame.get(inner + 26..inner + 38)?);
@@ -25,8 +26,8 @@ fn inner_flow(frame: &[u8]) -> Option<[u8; 12]> {
 }
 
 /// Sends one packet of each of the stream's flows into node `number` and keeps what it tunnels to the device:
-/// one frame per flow.
-pub fn record(rig: &Rig, number: u8, stream: &Stream) -> Result<Vec<Vec<u8>>> {
+/// one frame per flow that it has published for its XDP program.
+pub fn record(rig: &Rig, number: u8, stream: &Stream, keys: &ForwarderKeys) -> Result<Vec<Recorded>> {
     let file = rig.runtime().join("recording.pcap");
     let mut command = rig.generator.command("dumpcap");
     command.args(["-q", "-P", "-p", "-B", "64", "-f", "udp dst port 6081 and greater 120", "-w"]).arg(&file);
@@ -43,15 +44,23 @@ pub fn record(rig: &Rig, number: u8, stream: &Stream) -> Result<Vec<Vec<u8>>> {
     std::thread::sleep(Duration::from_millis(1500));
     service.signal(Signal::SIGINT)?;
     service.wait(Duration::from_secs(10))?;
-    let frames = read(&file)?;
-    if (frames.len() as u64) < stream.flows * 98 / 100 {
-        bail!("{} of {} flows were recorded on their way through node {number}", frames.len(), stream.flows);
+    let frames: Vec<Recorded> = read(&file)?
+        .into_iter()
+        .filter_map(|(flow, bytes)| Some(Recorded { bytes, secret: *keys.secrets.get(&flow)? }))
+        .collect();
+    if (frames.len() as u64) < stream.flows * 95 / 100 {
+        let published = keys.secrets.len();
+        bail!(
+            "{} of {} flows were recorded on their way through node {number}, which has published {published}",
+            frames.len(),
+            stream.flows
+        );
     }
     Ok(frames)
 }
 
 /// One frame per flow.
-fn read(path: &std::path::Path) -> Result<Vec<Vec<u8>>> {
+fn read(path: &std::path::Path) -> Result<BTreeMap<InnerFlow, Vec<u8>>> {
     let mut reader = PcapReader::new(File::open(path)?).context("dumpcap's file")?;
     let mut frames = BTreeMap::new();
     while let Some(packet) = reader.next_packet() {
@@ -60,5 +69,5 @@ fn read(path: &std::path::Path) -> Result<Vec<Vec<u8>>> {
             frames.insert(flow, frame);
         }
     }
-    Ok(frames.into_values().collect())
+    Ok(frames)
 }

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 #include "parse.h"
+#include "tag.h"
 
 #define TCP_SYN 2
 #define IPV4_LENGTH 16   /* offsets in the outer headers, Ethernet included */
@@ -18,9 +19,6 @@
 #define OPTION_DATA 20
 #define OPTION_ZONE 3    /* offsets in the option data */
 #define OPTION_GENERATION 8
-#define OPTION_STREAM 19
-#define OPTION_COUNTER 20
-#define OPTION_TAG 28
 
 /* The third part of a flow's name: protocol and VLAN numbers. */
 static __always_inline __u32 proto_vlans(const struct packet *packet)
@@ -118,43 +116,6 @@ static __always_inline __u16 ipv4_checksum(const __u16 *words)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
-}
-
-/* SipHash-2-4 (J.-P. Aumasson, D. J. Bernstein, 2012), state in v[4]. */
-static __always_inline void sip_round(__u64 *v)
-{
-	v[0] += v[1], v[2] += v[3];
-	v[1] = v[1] << 13 | v[1] >> 51, v[3] = v[3] << 16 | v[3] >> 48;
-	v[1] ^= v[0], v[3] ^= v[2];
-	v[0] = v[0] << 32 | v[0] >> 32;
-	v[2] += v[1], v[0] += v[3];
-	v[1] = v[1] << 17 | v[1] >> 47, v[3] = v[3] << 21 | v[3] >> 43;
-	v[1] ^= v[2], v[3] ^= v[0];
-	v[2] = v[2] << 32 | v[2] >> 32;
-}
-
-/* The tag of packet `counter` (as on the wire) of a stream: of these nine bytes. */
-static __always_inline __u64 packet_tag(__u64 secret, __u64 key_half, __be64 counter, __u8 stream)
-{
-	__u64 words[2] = { from_little_endian(counter), 9ULL << 56 | stream };
-	__u64 v[4] = {
-		secret ^ 0x736f6d6570736575ULL,
-		key_half ^ 0x646f72616e646f6dULL,
-		secret ^ 0x6c7967656e657261ULL,
-		key_half ^ 0x7465646279746573ULL,
-	};
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		v[3] ^= words[i];
-		sip_round(v);
-		sip_round(v);
-		v[0] ^= words[i];
-	}
-	v[2] ^= 0xff;
-	for (i = 0; i < 4; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
 /* What makes this packet one of its own: the program on each processor counts what it sends to each peer. */

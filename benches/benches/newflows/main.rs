@@ -27,9 +27,12 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "50000,100000,150000,200000,300000,400000,600000,800000"
+        default_value = "20000,40000,60000,80000,100000,150000,200000,300000,400000"
     )]
     rates: Vec<f64>,
+    /// Rates tried between the last good one and the first at which backups fell behind.
+    #[arg(long, default_value_t = 3)]
+    halvings: u32,
     /// Seconds of new sessions at each rate.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -161,6 +164,8 @@ fn finish(mut bench: Bench) -> Result<()> {
         &insert(Peer::Conntrack, "tcp_syn"),
     );
     bench.ratio("ratio_vs_conntrackd_sync", "loss_free_per_s/samepath", "loss_free_per_s/conntrackd");
+    let pair = "ratio_vs_conntrackd_sync/one_backup";
+    bench.ratio(pair, "loss_free_per_s/samepath-pair", "loss_free_per_s/conntrackd");
     for end in ["sender", "receiver"] {
         bench.ratio(
             &format!("cpu_per_session_ratio/{end}"),

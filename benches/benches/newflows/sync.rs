@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use samepath_benches::device::{Cluster, Conntrackd, Device, NodePlan, Peer};
-use samepath_benches::generator::{Generator, Kind, Stream};
+use samepath_benches::generator::{Generator, Kind, Pace, Stream};
 use samepath_benches::report::Summary;
-use samepath_benches::rig::{Links, NODES, Rig};
+use samepath_benches::rig::{DEVICE_CORE, Links, NODES, Rig, core_times};
 use serde::Serialize;
 
 use crate::Bench;
@@ -17,6 +17,15 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Backups that may be missing for a rate to count as free of loss.
 const MISSING: f64 = 0.001;
+
+/// A rate at which not this many times as many sessions are made as at the one before is beyond what can be made.
+const GROWTH: f64 = 1.03;
+
+/// So many such rates end the search: one may have been disturbed.
+const IN_VAIN: u32 = 2;
+
+/// Ticks of /proc/stat per second.
+const TICKS: f64 = 100.0;
 
 /// Where the lag is measured if the highest rate is not known, sessions per second.
 const LAG_RATE: f64 = 50_000.0;
@@ -30,8 +39,11 @@ struct Run {
     what: &'static str,
     repetition: u32,
     rate: f64,
-    /// Sessions the device made.
+    /// Sessions the device made, and per second.
     created: u64,
+    made_per_s: f64,
+    /// Share of the device's core that was busy meanwhile.
+    device_core: f64,
     /// Backups each other node held after the grace.
     backups: u64,
     /// CPU time per session, ns.
@@ -46,9 +58,11 @@ impl Run {
 
     fn print(&self) {
         println!(
-            "{:<12} {:>7.0} sessions/s: {} created, {} backed up in time, {:.0} + {:.0} ns of CPU per session{}",
+            "{:<13} {:>7.0} sessions/s: {:.0} made, core {:.0} %, {} created, {} backed up in time, {:.0} + {:.0} ns of CPU per session{}",
             self.what,
             self.rate,
+            self.made_per_s,
+            self.device_core * 100.0,
             self.created,
             self.backups,
             self.sender_ns,
@@ -58,66 +72,123 @@ impl Run {
     }
 }
 
-/// Rates upwards until backups fall behind, for samepath with two backups and for conntrackd with one.
+/// The highest rate without a missing backup: for samepath with two backups and with one, for conntrackd with one.
 pub fn measure(bench: &mut Bench, repetition: u32) -> Result<()> {
-    climb(bench, "samepath", |rate, seconds| of_samepath(repetition, rate, seconds))?;
-    climb(bench, "conntrackd", |rate, seconds| of_conntrackd(repetition, rate, seconds))
+    search(bench, "samepath", |rate, seconds| of_samepath(NODES, repetition, rate, seconds))?;
+    search(bench, "samepath-pair", |rate, seconds| of_samepath(2, repetition, rate, seconds))?;
+    search(bench, "conntrackd", |rate, seconds| of_conntrackd(repetition, rate, seconds))
 }
 
-fn climb(bench: &mut Bench, what: &str, run: impl Fn(f64, f64) -> Result<Run>) -> Result<()> {
-    let mut best: Option<Run> = None;
-    for rate in bench.arguments.rates.clone() {
-        let run = run(rate, bench.arguments.seconds)?;
+/// Rates upwards until backups fall behind or no more sessions are made, then between the last good rate and the
+/// first bad one.
+fn search(bench: &mut Bench, what: &str, run: impl Fn(f64, f64) -> Result<Run>) -> Result<()> {
+    let seconds = bench.arguments.seconds;
+    let mut tried = |rate: f64| -> Result<Run> {
+        let run = run(rate, seconds)?;
         run.print();
         bench.report.measurement(&run)?;
+        Ok(run)
+    };
+    let (mut best, mut behind): (Option<Run>, Option<f64>) = (None, None);
+    let mut in_vain = 0;
+    for rate in bench.arguments.rates.clone() {
+        let run = tried(rate)?;
         if !run.is_loss_free() {
+            behind = Some(rate);
             break;
         }
-        best = Some(run);
+        let grew = best.as_ref().is_none_or(|best| run.made_per_s > best.made_per_s * GROWTH);
+        in_vain = if grew { 0 } else { in_vain + 1 };
+        best = Some(match best {
+            Some(best) => better(best, run),
+            None => run,
+        });
+        if in_vain == IN_VAIN {
+            break;
+        }
     }
-    let best = best
+    let mut best = best
         .with_context(|| format!("{what} loses backups at the lowest rate: give a lower one in --rates"))?;
-    bench.note(&format!("loss_free_per_s/{what}"), best.created as f64 / bench.arguments.seconds);
+    for _ in 0..if behind.is_some() { bench.arguments.halvings } else { 0 } {
+        let rate = (best.rate + behind.unwrap_or(best.rate)) / 2.0;
+        let run = tried(rate)?;
+        if run.is_loss_free() {
+            best = better(best, run);
+        } else {
+            behind = Some(rate);
+        }
+    }
+    bench.note(&format!("loss_free_per_s/{what}"), best.made_per_s);
+    bench.note(&format!("loss_free_device_core/{what}"), best.device_core);
     // Each at the rate that suits it best: the more per second, the less each session costs.
     bench.note(&format!("cpu_ns_per_session/{what}/sender"), best.sender_ns);
     bench.note(&format!("cpu_ns_per_session/{what}/receiver"), best.receiver_ns);
     Ok(())
 }
 
-fn new_sessions(rig: &Rig, rate: f64, seconds: f64) -> Result<Stream> {
-    Ok(Stream { rate, seconds, ..Stream::fresh(Kind::Udp, 0, &rig.into_ingress()?).gently() })
+/// The one in which more sessions were made; the search goes on from the later rate.
+fn better(best: Run, run: Run) -> Run {
+    if best.made_per_s >= run.made_per_s { Run { rate: run.rate, ..best } } else { run }
 }
 
-/// Backups that the other nodes hold, the fewest.
-fn backups(cluster: &Cluster) -> Result<u64> {
+/// Flows of which each packet is the first, from a generator that the nodes on its core push aside.
+fn new_sessions(rig: &Rig, rate: f64, seconds: f64) -> Result<Stream> {
+    let way = rig.into_ingress()?;
+    Ok(Stream { rate, seconds, pace: Pace::Idling, ..Stream::fresh(Kind::Udp, 0, &way) })
+}
+
+/// What came of a stream of first packets.
+struct Made {
+    created: u64,
+    per_s: f64,
+    device_core: f64,
+}
+
+/// Sends first packets; what came of them, and when they ended.
+fn make_sessions(rig: &Rig, device: &Device, rate: f64, seconds: f64) -> Result<(Made, Instant)> {
+    let busy = || Ok::<u64, anyhow::Error>(core_times()?[DEVICE_CORE].busy);
+    let stream = new_sessions(rig, rate, seconds)?;
+    let generator = Generator::start(rig, stream)?;
+    let (began, before) = (Instant::now(), busy()?);
+    generator.finish()?;
+    let ended = Instant::now();
+    let took = (ended - began).as_secs_f64();
+    let device_core = (busy()? - before) as f64 / TICKS / took;
+    let created = device.sessions(rig)?;
+    Ok((Made { created, per_s: created as f64 / seconds, device_core }, ended))
+}
+
+/// Backups that the other nodes of `nodes` hold, the fewest.
+fn backups(cluster: &Cluster, nodes: u8) -> Result<u64> {
     let mut fewest = u64::MAX;
-    for number in 2..=NODES {
+    for number in 2..=nodes {
         fewest = fewest.min(cluster.stats(number)?.sessions.backup);
     }
     Ok(fewest)
 }
 
-fn of_samepath(repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
+fn of_samepath(nodes: u8, repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
     let rig = Rig::new("newflows", Links::Native)?;
-    let plan = NodePlan::new((rate * seconds) as u64).in_cluster_of(NODES);
+    let plan = NodePlan::new((rate * seconds) as u64).in_cluster_of(nodes);
     let mut device = Device::start_node(&rig, Peer::Samepath, &plan)?;
     let before = cpu(&mut device)?;
-    Generator::send(&rig, new_sessions(&rig, rate, seconds)?)?;
-    let ended = Instant::now();
-    let created = device.sessions(&rig)?;
+    let (made, ended) = make_sessions(&rig, &device, rate, seconds)?;
+    let created = made.created;
     let cluster = device.cluster_mut()?;
-    while ended.elapsed() < GRACE && backups(cluster)? < created {
+    while ended.elapsed() < GRACE && backups(cluster, nodes)? < created {
         sleep(LOOK);
     }
-    let backups = backups(cluster)?;
+    let backups = backups(cluster, nodes)?;
     let after = cpu(&mut device)?;
     device.stop(&rig)?;
     let per_session = |ns: u64| ns as f64 / created.max(1) as f64;
     Ok(Run {
-        what: "samepath",
+        what: if nodes == 2 { "samepath-pair" } else { "samepath" },
         repetition,
         rate,
         created,
+        made_per_s: made.per_s,
+        device_core: made.device_core,
         backups,
         sender_ns: per_session(after.0 - before.0),
         receiver_ns: per_session(after.1 - before.1),
@@ -138,9 +209,8 @@ fn of_conntrackd(repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
     let device = Device::start(&rig, Peer::Conntrack, 0)?;
     let pair = Conntrackd::start(&rig)?;
     let before = pair.cpu_ns()?;
-    Generator::send(&rig, new_sessions(&rig, rate, seconds)?)?;
-    let ended = Instant::now();
-    let created = device.sessions(&rig)?;
+    let (made, ended) = make_sessions(&rig, &device, rate, seconds)?;
+    let created = made.created;
     while ended.elapsed() < GRACE && pair.external_sessions()? < created {
         sleep(10 * LOOK);
     }
@@ -154,6 +224,8 @@ fn of_conntrackd(repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
         repetition,
         rate,
         created,
+        made_per_s: made.per_s,
+        device_core: made.device_core,
         backups,
         sender_ns: per_session(after.0 - before.0),
         receiver_ns: per_session(after.1 - before.1),

@@ -8,8 +8,8 @@ use samepath_tests::netns::Namespace;
 use samepath_tests::node::Node;
 use samepath_tests::{program, wait};
 
-use super::Traffic;
 use super::node::{NodePlan, launch};
+use super::{Opening, Traffic};
 use crate::generator::Way;
 use crate::rig::{self, Rig};
 
@@ -122,7 +122,7 @@ impl Cluster {
         flows: u64,
     ) -> Result<()> {
         let owned = || Ok(self.stats(number)?.sessions.owner);
-        super::open(&self.way_into(rig, number)?, rig, traffic, first_flow, flows, owned)?;
+        Opening::whole(traffic).send(&self.way_into(rig, number)?, rig, first_flow, flows, owned)?;
         self.wait_backed_up()
     }
 

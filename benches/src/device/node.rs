@@ -22,6 +22,8 @@ pub struct NodePlan {
     sessions: u64,
     peer_timeout_ms: u32,
     extra: Vec<String>,
+    /// Flags of one node alone, and its number.
+    extra_of: Vec<(u8, String)>,
 }
 
 impl NodePlan {
@@ -33,12 +35,18 @@ impl NodePlan {
             sessions: (flows * 5 / 4).max(65_536),
             peer_timeout_ms: 60_000,
             extra: Vec::new(),
+            extra_of: Vec::new(),
         }
     }
 
     /// As one of `nodes` nodes.
     pub fn in_cluster_of(self, nodes: u8) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// With room for exactly so many sessions.
+    pub fn with_room_for(self, sessions: u64) -> Self {
+        Self { sessions, ..self }
     }
 
     /// How many nodes the cluster has.
@@ -59,6 +67,12 @@ impl NodePlan {
     /// With more flags.
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.extra.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// With more flags for node `number` alone.
+    pub fn with_for(mut self, number: u8, flags: &[&str]) -> Self {
+        self.extra_of.extend(flags.iter().map(|&flag| (number, flag.to_owned())));
         self
     }
 
@@ -100,6 +114,8 @@ impl NodePlan {
             flag("--timeout", timeout.into());
         }
         arguments.extend(self.extra.iter().cloned());
+        let own = self.extra_of.iter().filter(|(number, _)| *number == self.number);
+        arguments.extend(own.map(|(_, flag)| flag.clone()));
         arguments
     }
 

@@ -70,6 +70,8 @@ pub enum Links {
     Freed,
     /// The same, but the cluster link is a veth with native XDP, for what arrives there.
     Native,
+    /// The same, and the other nodes have veths everywhere and a cluster link into which XDP can redirect.
+    NativeEverywhere,
     /// By veths into which XDP can redirect. Their other ends are never polled once they are cut: the rings
     /// stay full, and the device's core frees every frame.
     Redirectable,
@@ -222,7 +224,7 @@ impl Rig {
     pub fn join_cluster_link(&self) -> Result<()> {
         match self.links {
             Links::Freed => self.lead_other_nodes_to(UPLINK),
-            Links::Native => Ok(()),
+            Links::Native | Links::NativeEverywhere => Ok(()),
             Links::Redirectable => Interface::new(&self.generator, CLUSTER_PORT).defer_interrupts(0),
         }
     }
@@ -232,7 +234,7 @@ impl Rig {
     pub fn cut_cluster_link(&self) -> Result<()> {
         match self.links {
             Links::Freed => self.lead_other_nodes_to(DEAD_PORT),
-            Links::Native => Ok(()),
+            Links::Native | Links::NativeEverywhere => Ok(()),
             Links::Redirectable => Interface::new(&self.generator, CLUSTER_PORT).never_poll(),
         }
     }
@@ -254,7 +256,7 @@ impl Rig {
     }
 
     /// Makes the namespace of another node: a cluster link into the switch, `inside` towards the
-    /// generator (whose end is `sbin<number>`), `outside` an ifb.
+    /// generator (whose end is `sbin<number>`), `outside` an ifb or, with [`Links::NativeEverywhere`], a veth.
     pub fn add_node(&self, number: u8) -> Result<Namespace> {
         let node = self.add_namespace(&format!("n{number}"))?;
         self.generator.ip(&format!(
@@ -263,8 +265,14 @@ impl Rig {
              link set sbclu{number} master {SWITCH} up\nlink set sbin{number} up\n",
             node.name()
         ))?;
+        let everywhere = self.links == Links::NativeEverywhere;
+        let outside = if everywhere {
+            format!("link add outside type veth peer name {HOLE}{number} netns {}", self.generator.name())
+        } else {
+            "link add outside txqueuelen 0 type ifb".to_owned()
+        };
         let mut lines = format!(
-            "link add outside txqueuelen 0 type ifb\n\
+            "{outside}\n\
              link set cluster address {} up\nlink set inside up\nlink set outside up\n\
              addr add {}/24 dev cluster\naddr add 10.11.{number}.1/24 dev inside\n\
              addr add 10.12.0.1/24 dev outside\n\
@@ -280,6 +288,10 @@ impl Rig {
             lines += &format!("neigh add {address} lladdr {mac} dev cluster nud permanent\n");
         }
         node.ip(&lines)?;
+        if everywhere {
+            self.generator.ip(&format!("link set {HOLE}{number} up\n"))?;
+            Interface::new(&self.generator, &switch_port(number)).set_gro(true)?;
+        }
         node.sysctl(&[("ipv4/ip_forward", "1")])?;
         for interface in ["cluster", "inside"] {
             Interface::new(&node, interface).without_segmentation()?;
@@ -310,7 +322,7 @@ impl Rig {
     /// What forwarded packets leave by.
     pub fn egress(&self) -> &'static str {
         match self.links {
-            Links::Freed | Links::Native => EGRESS,
+            Links::Freed | Links::Native | Links::NativeEverywhere => EGRESS,
             Links::Redirectable => REDIRECTED,
         }
     }
@@ -319,14 +331,14 @@ impl Rig {
     fn uplink(&self) -> &'static str {
         match self.links {
             Links::Freed => UPLINK,
-            Links::Native | Links::Redirectable => CLUSTER,
+            Links::Native | Links::NativeEverywhere | Links::Redirectable => CLUSTER,
         }
     }
 
     /// Interfaces through which packets reach the device under test in a window.
     pub fn receivers(&self) -> &'static [&'static str] {
         match self.links {
-            Links::Native => &[INGRESS, CLUSTER],
+            Links::Native | Links::NativeEverywhere => &[INGRESS, CLUSTER],
             Links::Freed | Links::Redirectable => &[INGRESS],
         }
     }

@@ -13,6 +13,8 @@ pub enum Policy {
     Other,
     /// Before every ordinary thread, as soon as it can run.
     Fifo,
+    /// Only while nobody else wants the core.
+    Idle,
 }
 
 /// One thread of a process, or of the kernel.
@@ -48,6 +50,14 @@ pub fn kernel_threads(prefix: &str) -> Result<Vec<Thread>> {
 }
 
 impl Thread {
+    /// The calling one.
+    pub fn this() -> Result<Self> {
+        let link = fs::read_link("/proc/thread-self")?;
+        let id = link.file_name().and_then(|name| name.to_str()?.parse().ok()).context("no number")?;
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        Ok(Self { process: std::process::id(), id, name })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -73,6 +83,7 @@ impl Thread {
         let (option, priority) = match policy {
             Policy::Other => ("-o", "0"),
             Policy::Fifo => ("-f", "5"),
+            Policy::Idle => ("-i", "0"),
         };
         program::run(Command::new("chrt").args([option, "-p", priority, &self.id.to_string()])).map(drop)
     }
