@@ -27,6 +27,9 @@ const GOALS: &[(&str, Goal)] = &[
     ("bytes_per_session_full/8m", Goal::AtMost(128.0)),
 ];
 
+/// The fewest sessions a node may have room for.
+const LEAST_ROOM: u64 = 64;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let most = arguments.sessions.iter().copied().max().unwrap_or(0);
@@ -62,7 +65,7 @@ fn label(sessions: u64) -> String {
 /// Resident memory for each of `sessions` sessions, above a node that holds none and has no room: of a node that has
 /// room for a quarter more, and of one that is full.
 fn of_samepath(sessions: u64) -> Result<(f64, f64)> {
-    let (empty, _) = resident(&NodePlan::new(0), 0)?;
+    let (empty, _) = resident(&NodePlan::new(0).with_room_for(LEAST_ROOM), 0)?;
     let per_session = |plan: NodePlan| -> Result<f64> {
         let (bytes, held) = resident(&plan, sessions)?;
         Ok((bytes as f64 - empty as f64) / held as f64)

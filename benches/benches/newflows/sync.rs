@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use samepath_benches::device::{Cluster, Conntrackd, Device, NodePlan, Peer};
 use samepath_benches::generator::{Generator, Kind, Pace, Stream};
 use samepath_benches::report::Summary;
-use samepath_benches::rig::{DEVICE_CORE, Links, NODES, Rig, core_times};
+use samepath_benches::rig::{Links, NODES, Rig};
 use serde::Serialize;
 
 use crate::Bench;
@@ -24,9 +24,6 @@ const GROWTH: f64 = 1.03;
 /// So many such rates end the search: one may have been disturbed.
 const IN_VAIN: u32 = 2;
 
-/// Ticks of /proc/stat per second.
-const TICKS: f64 = 100.0;
-
 /// Where the lag is measured if the highest rate is not known, sessions per second.
 const LAG_RATE: f64 = 50_000.0;
 
@@ -42,8 +39,6 @@ struct Run {
     /// Sessions the device made, and per second.
     created: u64,
     made_per_s: f64,
-    /// Share of the device's core that was busy meanwhile.
-    device_core: f64,
     /// Backups each other node held after the grace.
     backups: u64,
     /// CPU time per session, ns.
@@ -58,11 +53,10 @@ impl Run {
 
     fn print(&self) {
         println!(
-            "{:<13} {:>7.0} sessions/s: {:.0} made, core {:.0} %, {} created, {} backed up in time, {:.0} + {:.0} ns of CPU per session{}",
+            "{:<13} {:>7.0} sessions/s: {:.0} made, {} created, {} backed up in time, {:.0} + {:.0} ns of CPU per session{}",
             self.what,
             self.rate,
             self.made_per_s,
-            self.device_core * 100.0,
             self.created,
             self.backups,
             self.sender_ns,
@@ -119,7 +113,6 @@ fn search(bench: &mut Bench, what: &str, run: impl Fn(f64, f64) -> Result<Run>) 
         }
     }
     bench.note(&format!("loss_free_per_s/{what}"), best.made_per_s);
-    bench.note(&format!("loss_free_device_core/{what}"), best.device_core);
     // Each at the rate that suits it best: the more per second, the less each session costs.
     bench.note(&format!("cpu_ns_per_session/{what}/sender"), best.sender_ns);
     bench.note(&format!("cpu_ns_per_session/{what}/receiver"), best.receiver_ns);
@@ -137,25 +130,11 @@ fn new_sessions(rig: &Rig, rate: f64, seconds: f64) -> Result<Stream> {
     Ok(Stream { rate, seconds, pace: Pace::Idling, ..Stream::fresh(Kind::Udp, 0, &way) })
 }
 
-/// What came of a stream of first packets.
-struct Made {
-    created: u64,
-    per_s: f64,
-    device_core: f64,
-}
-
-/// Sends first packets; what came of them, and when they ended.
-fn make_sessions(rig: &Rig, device: &Device, rate: f64, seconds: f64) -> Result<(Made, Instant)> {
-    let busy = || Ok::<u64, anyhow::Error>(core_times()?[DEVICE_CORE].busy);
-    let stream = new_sessions(rig, rate, seconds)?;
-    let generator = Generator::start(rig, stream)?;
-    let (began, before) = (Instant::now(), busy()?);
-    generator.finish()?;
+/// Sends first packets; how many sessions came of them, and when they ended.
+fn make_sessions(rig: &Rig, device: &Device, rate: f64, seconds: f64) -> Result<(u64, Instant)> {
+    Generator::send(rig, new_sessions(rig, rate, seconds)?)?;
     let ended = Instant::now();
-    let took = (ended - began).as_secs_f64();
-    let device_core = (busy()? - before) as f64 / TICKS / took;
-    let created = device.sessions(rig)?;
-    Ok((Made { created, per_s: created as f64 / seconds, device_core }, ended))
+    Ok((device.sessions(rig)?, ended))
 }
 
 /// Backups that the other nodes of `nodes` hold, the fewest.
@@ -172,8 +151,7 @@ fn of_samepath(nodes: u8, repetition: u32, rate: f64, seconds: f64) -> Result<Ru
     let plan = NodePlan::new((rate * seconds) as u64).in_cluster_of(nodes);
     let mut device = Device::start_node(&rig, Peer::Samepath, &plan)?;
     let before = cpu(&mut device)?;
-    let (made, ended) = make_sessions(&rig, &device, rate, seconds)?;
-    let created = made.created;
+    let (created, ended) = make_sessions(&rig, &device, rate, seconds)?;
     let cluster = device.cluster_mut()?;
     while ended.elapsed() < GRACE && backups(cluster, nodes)? < created {
         sleep(LOOK);
@@ -187,8 +165,7 @@ fn of_samepath(nodes: u8, repetition: u32, rate: f64, seconds: f64) -> Result<Ru
         repetition,
         rate,
         created,
-        made_per_s: made.per_s,
-        device_core: made.device_core,
+        made_per_s: created as f64 / seconds,
         backups,
         sender_ns: per_session(after.0 - before.0),
         receiver_ns: per_session(after.1 - before.1),
@@ -209,8 +186,7 @@ fn of_conntrackd(repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
     let device = Device::start(&rig, Peer::Conntrack, 0)?;
     let pair = Conntrackd::start(&rig)?;
     let before = pair.cpu_ns()?;
-    let (made, ended) = make_sessions(&rig, &device, rate, seconds)?;
-    let created = made.created;
+    let (created, ended) = make_sessions(&rig, &device, rate, seconds)?;
     while ended.elapsed() < GRACE && pair.external_sessions()? < created {
         sleep(10 * LOOK);
     }
@@ -224,8 +200,7 @@ fn of_conntrackd(repetition: u32, rate: f64, seconds: f64) -> Result<Run> {
         repetition,
         rate,
         created,
-        made_per_s: made.per_s,
-        device_core: made.device_core,
+        made_per_s: created as f64 / seconds,
         backups,
         sender_ns: per_session(after.0 - before.0),
         receiver_ns: per_session(after.1 - before.1),
