@@ -27,6 +27,16 @@ const GOALS: &[(&str, Goal)] = &[
     ("bytes_per_session_full/8m", Goal::AtMost(128.0)),
 ];
 
+/// Bytes per session of so many sessions.
+type Measure = fn(u64) -> Result<f64>;
+
+/// Name, metric, and what measures it.
+const MEASURED: [(&str, &str, Measure); 3] = [
+    ("samepath, room for 5/4", "bytes_per_session", with_room_to_spare),
+    ("samepath, all room used", "bytes_per_session_full", full),
+    ("nf_conntrack", "nf_conntrack_bytes_per_session", of_conntrack),
+];
+
 /// The fewest sessions a node may have room for.
 const LEAST_ROOM: u64 = 64;
 
@@ -38,12 +48,8 @@ fn main() -> Result<()> {
     let mut table = Table::new(&["device", "sessions", "bytes per session"]);
     for &sessions in &arguments.sessions {
         let label = label(sessions);
-        let (four_fifths, full) = of_samepath(sessions)?;
-        for (name, metric, bytes) in [
-            ("samepath, room for 5/4", "bytes_per_session", four_fifths),
-            ("samepath, all room used", "bytes_per_session_full", full),
-            ("nf_conntrack", "nf_conntrack_bytes_per_session", of_conntrack(sessions)?),
-        ] {
+        for (name, metric, measure) in MEASURED {
+            let bytes = measure(sessions)?;
             println!("{name}: {bytes:.1} bytes per session at {sessions}");
             table.row([name.into(), sessions.to_string(), format!("{bytes:.1}")]);
             report.metric(&format!("{metric}/{label}"), &Summary::of([bytes]).unwrap_or_default());
@@ -62,16 +68,21 @@ fn label(sessions: u64) -> String {
     }
 }
 
-/// Resident memory for each of `sessions` sessions, above a node that holds none and has no room: of a node that has
-/// room for a quarter more, and of one that is full.
-fn of_samepath(sessions: u64) -> Result<(f64, f64)> {
+/// Resident memory for each of `sessions` sessions of a node that has room for a quarter more.
+fn with_room_to_spare(sessions: u64) -> Result<f64> {
+    of_samepath(&NodePlan::new(sessions), sessions)
+}
+
+/// The same of a node that is full.
+fn full(sessions: u64) -> Result<f64> {
+    of_samepath(&NodePlan::new(sessions).with_room_for(sessions), sessions)
+}
+
+/// Above a node that holds none and has no room.
+fn of_samepath(plan: &NodePlan, sessions: u64) -> Result<f64> {
     let (empty, _) = resident(&NodePlan::new(0).with_room_for(LEAST_ROOM), 0)?;
-    let per_session = |plan: NodePlan| -> Result<f64> {
-        let (bytes, held) = resident(&plan, sessions)?;
-        Ok((bytes as f64 - empty as f64) / held as f64)
-    };
-    let plan = NodePlan::new(sessions);
-    Ok((per_session(plan.clone())?, per_session(plan.with_room_for(sessions))?))
+    let (bytes, held) = resident(plan, sessions)?;
+    Ok((bytes as f64 - empty as f64) / held as f64)
 }
 
 /// Resident bytes of a node with so many sessions, and how many it holds.
