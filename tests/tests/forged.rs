@@ -79,8 +79,11 @@ fn datagrams() -> Result<usize> {
     }
 }
 
-/// What node 1 knows of flows; not what changes with every packet.
-fn known(bed: &Bed) -> Result<BTreeSet<(IpAddr, u16, u16, String, String, u16, u32)>> {
+/// A session but for what changes with every packet: addresses and ports, state, role, Owner, generation.
+type Known = (IpAddr, u16, u16, String, String, u16, u32);
+
+/// What node 1 knows of flows.
+fn known(bed: &Bed) -> Result<BTreeSet<Known>> {
     let rows = bed.sessions(1)?.into_iter();
     Ok(rows
         .map(|row| (row.src, row.sport, row.dport, row.state, row.role, row.owner, row.generation))
