@@ -1,56 +1,20 @@
 //! Packets that cannot simply go on, over the split path: TTL used up, no route, no neighbour, too large.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::thread;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{self, Family};
 use samepath_tests::bed::{Bed, Shape};
-use samepath_tests::cli::Stats;
-use samepath_tests::program;
+use samepath_tests::scenario::path_mtu::{
+    errors_via, half, narrow_cluster, ping, split_errors, sum, transfer,
+};
 
 /// Bytes that go each way in a transfer.
 const BYTES: usize = 3_000_000;
 const PATIENCE: Duration = Duration::from_secs(15);
 const PORT: u16 = 7300;
-
-/// What ping prints; it fails if nothing comes back.
-fn ping(bed: &Bed, to: IpAddr, more: &[&str]) -> Result<String> {
-    let mut command = bed.client().command("ping");
-    command.args(["-n", "-W", "2"]).args(more).arg(to.to_string());
-    let output = program::output(&mut command)?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
-}
-
-fn sum(bed: &Bed, of: impl Fn(&Stats) -> u64) -> Result<u64> {
-    bed.running().into_iter().map(|number| Ok(of(&bed.stats(number)?))).sum()
-}
-
-/// Megabytes go both ways at once over one connection, and arrive whole.
-fn transfer(bed: &Bed, family: Family, index: u8) -> Result<()> {
-    let address = SocketAddr::new(plan::server(family, index), PORT);
-    let listener = bed.server().enter(|| Ok(TcpListener::bind(address)?))?;
-    let client = bed.client().enter(|| Ok(TcpStream::connect_timeout(&address, PATIENCE)?))?;
-    let (server, _) = listener.accept()?;
-    let exchange = |stream: TcpStream, byte: u8| -> Result<usize> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut writer = stream.try_clone()?;
-        let sent = thread::spawn(move || writer.write_all(&vec![byte; BYTES]));
-        let mut heard = vec![0; BYTES];
-        (&stream).read_exact(&mut heard).context("a transfer stands still")?;
-        sent.join().map_err(|_| anyhow!("the writer panicked"))??;
-        Ok(heard.iter().filter(|heard| **heard != byte).count())
-    };
-    let far = thread::spawn(move || exchange(server, 1));
-    let right = exchange(client, 2)?;
-    let far = far.join().map_err(|_| anyhow!("the server panicked"))??;
-    ensure!((right, far) == (BYTES, BYTES), "bytes changed on their way over {family:?}");
-    Ok(())
-}
 
 #[test]
 fn the_cluster_is_one_hop_and_says_what_it_cannot_reach() -> Result<()> {
@@ -100,61 +64,36 @@ fn far_subnet() -> plan::Subnet {
 #[test]
 fn senders_learn_of_a_narrow_link_behind_any_node() -> Result<()> {
     let mut bed = Bed::new("odd-narrow", Shape::default())?;
-    // ICMP errors of router A go by node 2, which owns nothing.
-    for (family, protocol) in [(Family::V4, "icmp"), (Family::V6, "ipv6-icmp")] {
-        let option = family.option();
-        let via = plan::inside(2).host(family, plan::NODE);
-        for arguments in [
-            format!("{option} route add {} via {via} table 77", plan::SERVERS.network(family)),
-            format!("{option} rule add ipproto {protocol} lookup 77"),
-        ] {
-            program::run(bed.router_a().command("ip").args(arguments.split(' ')))?;
-        }
-    }
+    // ICMP errors of routers go by node 2, which owns nothing.
+    split_errors(&bed)?;
+    errors_via(&bed, 2)?;
     for family in Family::BOTH {
-        bed.router_a().ip(&format!("route add {} dev client mtu lock 1400\n", half_the_clients(family)))?;
+        bed.router_a()
+            .ip(&format!("route add {} dev client mtu lock 1400\n", half(plan::CLIENTS, family)))?;
     }
     bed.start_nodes(&[])?;
     let before = bed.stats(2)?;
     for family in Family::BOTH {
-        transfer(&bed, family, 1)?;
+        transfer(&bed, family, 1, BYTES)?;
     }
     let redirected = bed.stats(2)?.rx - before.rx;
     ensure!(redirected > 0, "no error passed node 2");
     ensure!(sum(&bed, |stats| stats.dropped_for("icmp_error_unrelated"))? == 0, "an error was lost");
 
     for family in Family::BOTH {
-        let (clients, via) = (half_the_clients(family), plan::inside(1).host(family, plan::ROUTER));
+        let (clients, via) = (half(plan::CLIENTS, family), plan::inside(1).host(family, plan::ROUTER));
         bed.node_namespace(1).ip(&format!("route add {clients} via {via} mtu 1380\n"))?;
-        transfer(&bed, family, 2)?;
+        transfer(&bed, family, 2, BYTES)?;
     }
     ensure!(sum(&bed, |stats| stats.answers.too_big)? >= 2, "the Owner tells senders of its own link");
     bed.finish()
 }
 
-/// The clients' addresses, more specific than their subnet.
-fn half_the_clients(family: Family) -> String {
-    let bits = if family == Family::V4 { 25 } else { 65 };
-    format!("{}/{bits}", plan::CLIENTS.host(family, 0))
-}
-
-/// Nodes whose cluster link carries no full packet.
-fn narrow_cluster(name: &str, extra: &[&str]) -> Result<Bed> {
-    let mut bed = Bed::new(name, Shape::default())?;
-    for number in 1..=plan::NODES {
-        bed.node_namespace(number).ip("link set cluster mtu 1500\n")?;
-    }
-    bed.start_nodes(extra)?;
-    let warnings = bed.status(1)?["warnings"].to_string();
-    ensure!(warnings.contains("cluster link cluster has MTU 1500"), "{warnings}");
-    Ok(bed)
-}
-
 #[test]
 fn a_cluster_link_as_narrow_as_the_data_interfaces_is_no_black_hole() -> Result<()> {
-    let bed = narrow_cluster("odd-narrow-cluster", &[])?;
+    let bed = narrow_cluster("odd-narrow-cluster", Shape::default(), &[])?;
     for family in Family::BOTH {
-        transfer(&bed, family, 0)?;
+        transfer(&bed, family, 0, BYTES)?;
     }
     ensure!(sum(&bed, |stats| stats.mss_clamped)? >= 4, "SYNs name smaller segments");
     ensure!(sum(&bed, |stats| stats.answers.too_big)? == 0, "so nobody needs to be told");
@@ -238,9 +177,9 @@ fn fragments_of_one_packet_meet_wherever_they_arrive() -> Result<()> {
 
 #[test]
 fn without_a_clamp_both_ends_are_told() -> Result<()> {
-    let bed = narrow_cluster("odd-unclamped", &["--mss-clamp", "off"])?;
+    let bed = narrow_cluster("odd-unclamped", Shape::default(), &["--mss-clamp", "off"])?;
     for family in Family::BOTH {
-        transfer(&bed, family, 0)?;
+        transfer(&bed, family, 0, BYTES)?;
     }
     ensure!(sum(&bed, |stats| stats.mss_clamped)? == 0, "SYNs stay as they are");
     ensure!(sum(&bed, |stats| stats.answers.too_big)? >= 2, "ends were told");

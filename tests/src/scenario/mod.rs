@@ -8,6 +8,7 @@ pub mod iperf;
 pub mod kept;
 mod keys;
 pub mod long_flow;
+pub mod path_mtu;
 pub mod simultaneous;
 pub mod split_flow;
 pub mod steady;
