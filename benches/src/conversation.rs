@@ -89,6 +89,7 @@ fn push_ipv4(frame: &mut Vec<u8>, source: Ipv4Addr, destination: Ipv4Addr) {
     let words = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum: u32 = words.sum();
     let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
     header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     frame.extend([0x08, 0x00]);
     frame.extend(header);

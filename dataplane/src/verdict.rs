@@ -90,6 +90,8 @@ reasons! {
     SctpState = "sctp_state", Traffic;
     /// A header is cut short or contradicts itself.
     Malformed = "malformed", Traffic;
+    /// The checksum of the IPv4 header is wrong (RFC 1812 section 5.2.2).
+    IpChecksum = "ip_checksum", Traffic;
     /// Source or destination address that no forwarded packet may carry (loopback, multicast source, IPv4-mapped IPv6).
     Martian = "martian", Traffic;
     /// TTL or hop limit is used up.

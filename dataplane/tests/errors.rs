@@ -4,7 +4,7 @@ mod cluster;
 
 use std::net::Ipv4Addr;
 
-use cluster::{ACK, Cluster, INSIDE, OUTSIDE, hosts, tcp};
+use cluster::{ACK, Cluster, INSIDE, OUTSIDE, hosts, sound, tcp};
 use samepath_dataplane::verdict::DropReason;
 
 /// Of the client and the server of [`Cluster::establish`].
@@ -17,6 +17,7 @@ fn too_big(quoted: &[u8], mtu: u16, to: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0];
     frame.extend([0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 10, 1, 255, 1]);
     frame.extend(to.octets());
+    sound(&mut frame);
     frame.extend([3, 4, 0, 0, 0, 0, high, low]);
     frame.extend(quote);
     frame

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use cluster::{Cluster, Core, INSIDE, OUTSIDE, check_frames, hosts, lone_settings};
+use cluster::{Cluster, Core, INSIDE, OUTSIDE, check_frames, hosts, lone_settings, sound};
 use datagram::{Datagram, Name, Random, Receiver, read};
 use samepath_dataplane::limits::{FRAGMENTS_WAITING, FRAGMENTS_WAITING_PER_SOURCE};
 use samepath_dataplane::policy::{Action, Match, Policy, Rule};
@@ -183,8 +183,8 @@ fn fragments_that_no_honest_link_makes() {
     let one = Datagram::new(client, server, 7, 5000);
     let tcp_head = |data: &[u8]| {
         let mut frame = one.fragment(0, data, true);
-        // Protocol and header checksum.
-        (frame[23], frame[24], frame[25]) = (6, 0, 0);
+        frame[23] = 6;
+        sound(&mut frame);
         frame
     };
     let mut long_header = one.bytes[..48].to_vec();

@@ -65,6 +65,24 @@ pub(crate) fn checksum(header: &[u8]) -> u16 {
     folded(sum(header))
 }
 
+/// True if the header's checksum is right (RFC 1071 section 1 (3)); `header` is all of it, options included.
+#[inline(always)]
+pub(crate) fn is_sound(header: &[u8]) -> bool {
+    match header.first_chunk() {
+        Some(fixed) if header.len() == HEADER => is_sound_without_options(fixed),
+        _ => folded(sum(header)) == 0,
+    }
+}
+
+/// [`is_sound`] in 32-bit words: the order of bytes does not matter to a sum of ones' complement (RFC 1071 section 2 (B)).
+#[inline(always)]
+pub(crate) fn is_sound_without_options(header: &[u8; HEADER]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let halves = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    (halves & 0xffff) + (halves >> 16) == 0xffff
+}
+
 /// The sum of 16-bit words; an odd byte at the end is a word's first.
 pub(crate) fn sum(bytes: &[u8]) -> u32 {
     let words = bytes.chunks(2);
@@ -96,6 +114,25 @@ mod tests {
         assert_eq!((header.hops, header.next), (64, 17));
         assert_eq!((header.length, header.header), (0x73, 20));
         assert_eq!(header.fragmentation, None);
+    }
+
+    #[test]
+    fn a_sound_checksum_and_every_bit_that_makes_it_unsound() {
+        let with_options = {
+            let mut header = [&HEADER_BYTES[..], &[0x94, 4, 0, 0]].concat();
+            (header[0], header[10], header[11]) = (0x46, 0, 0);
+            let checksum = checksum(&header);
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            header
+        };
+        for header in [HEADER_BYTES.to_vec(), with_options] {
+            assert!(is_sound(&header));
+            for bit in 0..header.len() * 8 {
+                let mut changed = header.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert!(!is_sound(&changed), "bit {bit} of {header:02x?}");
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::wire::ethernet;
 use crate::wire::flow_hash::FlowHasher;
 use crate::wire::icmp;
 use crate::wire::ip::IpHeader;
+use crate::wire::ipv4;
 use crate::wire::layout::{FLAG_FRAGMENT_LATER, FLAG_ICMP_ERROR, Layout, NotSteered};
 use crate::wire::octets::{be16, byte};
 use crate::wire::sctp::SctpPacket;
@@ -84,9 +85,9 @@ pub enum L4 {
         /// Verification tag.
         tag: u32,
     },
-    /// A protocol (or ICMP message) that samepath does not read.
+    /// A protocol (or ICMP message) that samepath does not read, or IPv6 with no next header (RFC 8200 section 4.7).
     Other,
-    /// No layer-4 header here: a later fragment, or IPv6 with no next header.
+    /// No layer-4 header here: a later fragment.
     None,
 }
 
@@ -103,7 +104,8 @@ impl Packet {
     /// Reads a frame that starts at the (inner) Ethernet header and whose `layout` is known.
     ///
     /// [`DropReason::BadMetadata`] if the layout does not fit the frame (a Hello has no packet: the
-    /// worker takes it before), [`DropReason::Martian`] for addresses that may not be forwarded,
+    /// worker takes it before), [`DropReason::IpChecksum`] if the IPv4 header was changed on its way,
+    /// [`DropReason::Martian`] for addresses that may not be forwarded,
     /// [`DropReason::Malformed`] if layer 4 contradicts itself.
     #[inline]
     pub fn read(frame: &[u8], layout: Layout) -> Result<Self, DropReason> {
@@ -120,13 +122,16 @@ impl Packet {
         if layout.is_ipv6() && has_mapped_end(&key) {
             return Err(DropReason::Martian);
         }
+        if !ip.ipv6 && !packet.get(..ip.header).is_some_and(ipv4::is_sound) {
+            return Err(DropReason::IpChecksum);
+        }
         let mut packet_read = Self {
             key,
             direction,
             layout,
             ttl: ip.hops,
             length: frame.len() as u32,
-            l4: L4::None,
+            l4: if layout.flags & FLAG_FRAGMENT_LATER == 0 { L4::Other } else { L4::None },
             fragment: None,
             ports: None,
             told: icmp::Told::default(),

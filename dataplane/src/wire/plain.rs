@@ -6,14 +6,14 @@
 //! ```
 //!
 //! [`Plain::read`] gives `None` for everything else: fragments, ICMP, SYN, FIN, RST, other TCP options, a TTL
-//! that is used up, metadata that does not fit the frame. [`crate::wire::packet::Packet`] reads all packets;
-//! a test holds the two together.
+//! that is used up, a wrong IPv4 checksum, metadata that does not fit the frame. [`crate::wire::packet::Packet`] reads
+//! all packets; a test holds the two together.
 
 use crate::flow::{Direction, proto};
-use crate::wire::ethernet;
 use crate::wire::layout::{FLAG_IPV6, Layout, NO_VLAN};
 use crate::wire::octets::array;
 use crate::wire::tcp::{ACK, FIN, RST, SYN, URG};
+use crate::wire::{ethernet, ipv4};
 
 /// What layer 4 of a plain packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,7 +109,7 @@ impl Plain {
         if numbers == turned {
             return Some(false);
         }
-        if fixed[22] <= 1 {
+        if fixed[22] <= 1 || !ipv4::is_sound_without_options(fixed[ethernet::HEADER..].first_chunk()?) {
             return None;
         }
         self.ipv6 = false;
@@ -210,7 +210,8 @@ impl Plain {
         Some(())
     }
 
-    /// Fills the addresses in; true if the source is the higher end. `None` if the TTL is used up.
+    /// Fills the addresses in; true if the source is the higher end. `None` if the TTL is used up or the checksum is
+    /// wrong.
     #[inline(always)]
     fn order_v4(&mut self, ip: &[u8], ports: u32) -> Option<bool> {
         let fixed: &[u8; 20] = ip.first_chunk()?;
@@ -221,7 +222,7 @@ impl Plain {
         let destination = numbers << 32 >> 16 | u64::from(ports & 0xffff);
         let swapped = source > destination;
         self.ends[0] = if swapped { numbers.rotate_left(32) } else { numbers };
-        (fixed[8] > 1).then_some(swapped)
+        (fixed[8] > 1 && ipv4::is_sound(ip)).then_some(swapped)
     }
 
     /// As [`Plain::order_v4`].

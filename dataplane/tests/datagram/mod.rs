@@ -68,6 +68,7 @@ impl Datagram {
                 let sum: u32 =
                     frame[14..].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
                 let sum = (sum & 0xffff) + (sum >> 16);
+                let sum = (sum & 0xffff) + (sum >> 16);
                 frame[24..26].copy_from_slice(&(!sum as u16).to_be_bytes());
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {

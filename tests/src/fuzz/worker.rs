@@ -48,7 +48,7 @@ pub fn worker(input: &[u8]) {
         let step = bytes.byte();
         let node = usize::from(step >> 7);
         match step % 8 {
-            0 => pair.nodes[node].arrive(bytes.byte() % 2, bytes.string(LONGEST)),
+            0 => pair.nodes[node].arrive(bytes.byte() % 2, &sound(bytes.string(LONGEST))),
             1 => pair.nodes[node].tunnelled(bytes.string(LONGEST)),
             2 => pair.nodes[node].with_metadata(bytes.take(Layout::SIZE), bytes.string(LONGEST)),
             3 | 4 => {
@@ -61,6 +61,24 @@ pub fn worker(input: &[u8]) {
         }
         pair.settle();
     }
+}
+
+/// The frame with the header checksum that IPv4 needs to get past the first look: chance would not find it.
+fn sound(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let tags = frame.get(12..).unwrap_or_default().chunks(4);
+    let l3 = 14 + 4 * tags.take_while(|tag| matches!(tag, [0x81, 0, ..] | [0x88, 0xa8, ..])).count();
+    let Some(length) = frame.get(l3).map(|first| usize::from(first & 0xf) * 4) else { return frame };
+    if let Some(header) = frame.get_mut(l3..l3 + length).filter(|header| header[0] >> 4 == 4 && length >= 20)
+    {
+        header[10..12].fill(0);
+        let words = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+        let sum = words.sum::<u32>();
+        let once = (sum & 0xffff) + (sum >> 16);
+        let sum = !((once & 0xffff) + (once >> 16)) as u16;
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame
 }
 
 /// A packet of one of a few flows, so that an input gets far into them.

@@ -142,6 +142,7 @@ fn frame(id: u16, protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload
     header[16..20].copy_from_slice(&destination.octets());
     let sum: u32 = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
     header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     frame.extend_from_slice(&header);
     frame.extend_from_slice(payload);

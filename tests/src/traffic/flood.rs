@@ -100,6 +100,7 @@ fn syn(aim: &Aim, random: u64) -> [u8; 54] {
     let sum: u32 =
         frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
     frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     frame[34..38].copy_from_slice(&[e | 4, f, 1, g | 1]);
     frame[38..42].copy_from_slice(&[a, c, e, h]);

@@ -141,6 +141,7 @@ fn compare_steered(frame: &[u8], layout: Layout) -> Outcome {
     // etherparse does not look into a first fragment.
     same!(error && !oracle.first, quote.is_some(), "ICMP error");
     let behind = match Packet::read(frame, layout) {
+        Ok(_) if oracle.has_wrong_checksum() => return Err("a wrong header checksum is none to us".into()),
         Ok(packet) => match quote {
             Some(quote) => compare_quote(&packet, quote, oracle.ipv6),
             None => compare_flow(&packet, &oracle),
@@ -179,6 +180,7 @@ fn compare_dropped(reason: DropReason, oracle: &Oracle) -> Outcome {
     match (reason, oracle.proto) {
         (DropReason::Martian, _) if oracle.is_martian() => Ok(None),
         (DropReason::Martian, _) if quote.is_some_and(|quote| quote.is_martian()) => Ok(None),
+        (DropReason::IpChecksum, _) if oracle.has_wrong_checksum() => Ok(None),
         (DropReason::Malformed, UDP) => {
             let length = oracle.payload.get(4..6).map(|field| [field[0], field[1]]);
             let length = length.map(u16::from_be_bytes).map_or(0, usize::from);

@@ -125,6 +125,13 @@ impl<'a> Oracle<'a> {
         (offset, more)
     }
 
+    /// True if the IPv4 header's checksum is another than its bytes come to.
+    pub fn has_wrong_checksum(&self) -> bool {
+        let Some(LaxNetSlice::Ipv4(ip)) = &self.sliced.net else { return false };
+        let header = ip.header().to_header();
+        header.header_checksum != header.calc_header_checksum()
+    }
+
     /// Source and destination port, or an ICMP query's identifier twice, or zeros; `None` where
     /// etherparse does not read them.
     pub fn ports(&self) -> Option<(u16, u16)> {

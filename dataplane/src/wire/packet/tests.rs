@@ -59,7 +59,7 @@ fn icmp_queries_and_others() {
     let gre = parse(&framed(&[], &ipv4_packet(47, 0, &[0; 4]))).unwrap();
     assert_eq!((gre.l4, gre.key.proto()), (L4::Other, 47));
     let no_next = parse(&framed(&[], &ipv6_packet(59, &[0; 4]))).unwrap();
-    assert_eq!(no_next.l4, L4::None);
+    assert_eq!(no_next.l4, L4::Other);
 }
 
 #[test]
@@ -122,6 +122,9 @@ fn ends_on_one_host_find_their_direction_with_the_ports() {
     let mut frame = framed(&[], &ipv4_packet(17, 0x2000, &[0x17, 0x70, 0x13, 0x88, 0, 8, 0, 0]));
     let (source, destination) = (26..30, 30..34);
     frame.copy_within(source, destination.start);
+    frame[24..26].fill(0);
+    let checksum = ipv4::checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
     let packet = parse(&frame).unwrap();
     assert_eq!(packet.key_with_ports(), flow(("10.0.0.1", 6000), ("10.0.0.1", 5000), 17));
     assert_eq!(packet.key_with_ports().1, Direction::HiToLo);
@@ -157,6 +160,15 @@ fn martians_and_their_quotes() {
     assert_eq!(parse(&mapped), Err(ParseError::Drop(DropReason::Martian)));
     let quote = icmp_error(1, &mapped[14..]);
     assert_eq!(parse(&quote), Err(ParseError::Drop(DropReason::Martian)));
+}
+
+#[test]
+fn an_ipv4_header_with_a_wrong_checksum() {
+    for at in [15, 18, 22, 24, 25, 26] {
+        let mut changed = TCP_SYN;
+        changed[at] ^= 1;
+        assert_eq!(parse(&changed), Err(ParseError::Drop(DropReason::IpChecksum)), "byte {at}");
+    }
 }
 
 #[test]
