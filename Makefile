@@ -27,7 +27,7 @@ LOG := $(TARGET)/test.log
 RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test test-services lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test test-services test-captures lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean deb test-deb count-build lint-aside \
     packages-build packages-test packages-services packages-bench packages-deb
 
@@ -86,6 +86,11 @@ end-to-end: packages-test ## Tests with real packets in network namespaces
 test-services: packages-services ## Real proxies and inspectors over asymmetric paths, without and with samepath; fills docs/services.md
 	$(BUILD)
 	$(AS_ROOT) env SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath $(TARGET)/debug/samepath-services --document $(ARGS)
+
+# Some minutes. Rows go to target/bed/played-cluster/table.md.
+test-captures: packages-test ## All captures split over two nodes, beside a plain Linux router
+	$(BUILD)
+	SAMEPATH_PLAYED=all $(call RUN_END_TO_END,played)
 
 count-build:
 	$(COUNT) --no-run

@@ -30,6 +30,9 @@ curl:curl
 valgrind:valgrind
 etcd-server:etcd
 iperf3:iperf3
+traceroute:traceroute
+iputils-tracepath:tracepath
+tcpreplay:tcpprep
 "
 SERVICES="
 squid-openssl:/usr/share/doc/squid-openssl

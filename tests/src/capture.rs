@@ -22,6 +22,10 @@ const MARKER: &[u8] = b"samepath test bed: end of capture";
 /// dumpcap writes to the file every half second or so.
 const FLUSHED: Duration = Duration::from_secs(10);
 
+/// What comes while dumpcap waits for a core: its buffers in the kernel, MiB per interface, and its own, in bytes and
+/// packets (1,000 by default, beyond which it drops).
+const BUFFERS: [&str; 6] = ["-B", "16", "-C", "500000000", "-N", "500000"];
+
 /// A running capture of some interfaces of one namespace.
 #[derive(Debug)]
 pub struct Capture {
@@ -49,7 +53,7 @@ impl Bed {
         let file = self.logs().join(format!("{name}.pcapng"));
         fs::remove_file(&file).ok();
         let mut command = namespace.command("dumpcap");
-        command.args(["-q", "-p", "-s", "0", "-w"]).arg(&file);
+        command.args(["-q", "-p", "-s", "0"]).args(BUFFERS).arg("-w").arg(&file);
         for interface in interfaces {
             command.args(["-i", interface]);
         }
@@ -73,11 +77,17 @@ impl Bed {
 impl Capture {
     /// Ends the capture once everything sent so far is in the file, and decodes the frames that match
     /// the display filter, in the order of time.
-    pub fn finish(mut self, display_filter: &str) -> Result<Vec<Frame>> {
+    pub fn finish(self, display_filter: &str) -> Result<Vec<Frame>> {
+        decode(&self.finish_file()?, display_filter)
+    }
+
+    /// Ends the capture once everything sent so far is in the file: a pcapng file whose interfaces have the numbers they
+    /// were named in.
+    pub fn finish_file(mut self) -> Result<PathBuf> {
         self.mark()?;
         let file = self.file.clone();
         self.stop()?;
-        decode(&file, display_filter)
+        Ok(file)
     }
 
     /// Ends the capture without looking at it; the file stays in the log folder.

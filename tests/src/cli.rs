@@ -37,6 +37,14 @@ impl Cli {
         program::run(&mut command)
     }
 
+    /// What `samepath <arguments>` prints, however it ends.
+    pub fn output(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--control-socket").arg(&self.socket);
+        let output = program::output(&mut command)?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// [`Cli::run`] with `--json`, read as `T`.
     pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
         let mut with_json = arguments.to_vec();

@@ -43,7 +43,13 @@ impl Node {
             let status: Value = self.cli.json(&["status"])?;
             Ok(status["ready"] == Value::Bool(true))
         });
-        ready.map_err(|error| error.context(format!("log:\n{}", self.service.log_tail())))
+        ready.map_err(|error| error.context(format!("{}\nlog:\n{}", self.says(), self.service.log_tail())))
+    }
+
+    /// What `samepath status` and `samepath members` say, for errors.
+    fn says(&self) -> String {
+        let of = |command| self.cli.output(&[command]).unwrap_or_else(|error| format!("{error:#}"));
+        of("status") + &of("members")
     }
 
     /// Its command line.

@@ -69,7 +69,7 @@ fn sound(frame: &[u8]) -> Vec<u8> {
     let tags = frame.get(12..).unwrap_or_default().chunks(4);
     let l3 = 14 + 4 * tags.take_while(|tag| matches!(tag, [0x81, 0, ..] | [0x88, 0xa8, ..])).count();
     let Some(length) = frame.get(l3).map(|first| usize::from(first & 0xf) * 4) else { return frame };
-    if let Some(header) = frame.get_mut(l3..l3 + length).filter(|header| header[0] >> 4 == 4 && length >= 20)
+    if let Some(header) = frame.get_mut(l3..l3 + length).filter(|header| length >= 20 && header[0] >> 4 == 4)
     {
         header[10..12].fill(0);
         let words = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));

@@ -16,13 +16,22 @@ pub struct Packet<'a> {
     v6: bool,
 }
 
-impl<'a> Packet<'a> {
-    /// `None` if the frame holds no IP packet, or not all of it.
-    pub fn of(frame: &'a [u8]) -> Option<Self> {
-        let mut at = MACS;
-        while VLAN.iter().any(|tag| frame.get(at..at + 2) == Some(tag)) {
-            at += 4;
+impl Flow {
+    /// The same for both directions.
+    pub fn both_ways(self) -> Self {
+        if self.source <= self.destination {
+            return self;
         }
+        let ends = if self.is_fragment { self.ends } else { self.ends.rotate_left(16) };
+        Self { source: self.destination, destination: self.source, ends, ..self }
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// `None` if the frame holds no IP packet, or not all of it, or behind more than two VLAN tags.
+    pub fn of(frame: &'a [u8]) -> Option<Self> {
+        let is_tag = |at: &usize| VLAN.iter().any(|tag| frame.get(*at..at + 2) == Some(tag));
+        let at = MACS + 4 * [MACS, MACS + 4].iter().take_while(|at| is_tag(at)).count();
         let l3 = at + 2;
         let v6 = match frame.get(at..l3)? {
             [0x08, 0x00] => false,
@@ -70,6 +79,11 @@ impl<'a> Packet<'a> {
     /// The frame without VLAN tags.
     pub fn untagged(&self) -> Vec<u8> {
         [&self.frame[..MACS], &self.frame[self.l3 - 2..]].concat()
+    }
+
+    /// `other`, an untagged packet, from this one's VLAN tags on.
+    pub fn with_tags_of_this(&self, other: &Packet<'_>) -> Vec<u8> {
+        [&self.frame[MACS..self.l3 - 2], other.whole()].concat()
     }
 
     /// Everything from the VLAN tags to the packet's end, without what a router must change: TTL and IPv4 checksum
@@ -127,7 +141,14 @@ impl<'a> Packet<'a> {
         let ports = ip.get(upper..upper + 4).filter(|_| matches!(proto, 6 | 17 | 132));
         let ends = ports.map_or(0, |ports| u32::from_be_bytes([ports[0], ports[1], ports[2], ports[3]]));
         let tags = self.frame[MACS..self.l3 - 2].to_vec();
-        Flow { tags, source, destination, proto, is_fragment: fragment.is_some(), ends: fragment.unwrap_or(ends) }
+        Flow {
+            tags,
+            source,
+            destination,
+            proto,
+            is_fragment: fragment.is_some(),
+            ends: fragment.unwrap_or(ends),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use samepath_tests::program;
 
 use super::files::{self, Totals};
-use super::packet::Packet;
+use super::packet::{Flow, Packet};
 
 /// Shortest and longest frame that a link of MTU 1500 carries.
 const SENDABLE: std::ops::RangeInclusive<usize> = 14..=1514;
@@ -47,18 +47,18 @@ pub struct Capture {
     pub frames: Vec<(Side, Vec<u8>)>,
     /// Where its addresses are.
     pub sides: BTreeMap<IpAddr, Side>,
-    /// Pairs of addresses that talk.
-    pairs: BTreeSet<(IpAddr, IpAddr)>,
+    /// Its flows.
+    flows: BTreeSet<Flow>,
 }
 
-/// Captures that agree where addresses are, and of which no two have a pair of addresses in common.
+/// Captures that agree where addresses are, and of which no two have a flow in common.
 #[derive(Default)]
 pub struct Round {
     /// In the order in which they are played.
     pub captures: Vec<Capture>,
     /// Where all their addresses are.
     pub sides: BTreeMap<IpAddr, Side>,
-    pairs: BTreeSet<(IpAddr, IpAddr)>,
+    flows: BTreeSet<Flow>,
 }
 
 /// What is played and what is not.
@@ -71,14 +71,11 @@ pub struct Played {
     pub unsendable: usize,
 }
 
-/// Reads the captures whose name `wanted` takes, splits them, and puts them into rounds.
-pub fn captures(folder: &Path, scratch: &Path, wanted: impl Fn(&str) -> bool) -> Result<Played> {
+/// Reads the captures of at most `longest` frames, splits them, and puts them into rounds.
+pub fn captures(folder: &Path, scratch: &Path, longest: usize) -> Result<Played> {
     let mut read: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
     let mut unsendable = 0;
     let totals = files::each_frame(folder, |name, _, frame| {
-        if !wanted(name) {
-            return;
-        }
         let frames = read.entry(name.to_owned()).or_default();
         if SENDABLE.contains(&frame.len()) {
             frames.push(frame.to_vec());
@@ -88,7 +85,7 @@ pub fn captures(folder: &Path, scratch: &Path, wanted: impl Fn(&str) -> bool) ->
     })?;
     let mut rounds: Vec<Round> = Vec::new();
     for (name, frames) in read {
-        if frames.is_empty() {
+        if frames.is_empty() || frames.len() > longest {
             continue;
         }
         let capture = Capture::split(name, frames, scratch)?;
@@ -107,7 +104,7 @@ impl Capture {
     fn split(name: String, frames: Vec<Vec<u8>>, scratch: &Path) -> Result<Self> {
         let sides = tcpprep(&frames, scratch).with_context(|| format!("tcpprep on {name}"))?;
         let frames: Vec<_> = sides.into_iter().zip(frames).collect();
-        let mut capture = Self { name, frames, sides: BTreeMap::new(), pairs: BTreeSet::new() };
+        let mut capture = Self { name, frames, sides: BTreeMap::new(), flows: BTreeSet::new() };
         capture.place();
         Ok(capture)
     }
@@ -125,21 +122,28 @@ impl Capture {
         for (side, (_, destination)) in packets().filter(|(_, (_, to))| is_routable(*to)) {
             sides.entry(destination).or_insert(side.other());
         }
-        let pairs = packets().filter(|(_, (a, b))| is_routable(*a) && is_routable(*b));
-        self.pairs = pairs.map(|(_, (a, b))| (a.min(b), a.max(b))).collect();
+        let all = self.frames.iter().filter_map(|(_, frame)| Packet::of(frame));
+        let routable = all.filter(|packet| {
+            let (source, destination) = packet.addresses();
+            is_routable(source) && is_routable(destination)
+        });
+        self.flows = routable.map(|packet| packet.flow().both_ways()).collect();
         self.sides = sides;
     }
 }
 
 impl Round {
     fn takes(&self, capture: &Capture) -> bool {
-        self.pairs.is_disjoint(&capture.pairs)
-            && capture.sides.iter().all(|(address, side)| self.sides.get(address).is_none_or(|known| known == side))
+        self.flows.is_disjoint(&capture.flows)
+            && capture
+                .sides
+                .iter()
+                .all(|(address, side)| self.sides.get(address).is_none_or(|known| known == side))
     }
 
     fn add(&mut self, capture: Capture) {
         self.sides.extend(capture.sides.iter().map(|(address, side)| (*address, *side)));
-        self.pairs.extend(capture.pairs.iter().copied());
+        self.flows.extend(capture.flows.iter().cloned());
         self.captures.push(capture);
     }
 }
@@ -147,7 +151,9 @@ impl Round {
 /// True if a router may have a route to it.
 fn is_routable(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0),
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0)
+        }
         IpAddr::V6(v6) => {
             !(v6.is_multicast() || v6.is_unicast_link_local() || v6.is_loopback() || v6.is_unspecified())
         }
