@@ -92,7 +92,15 @@ fn send(site: &Site, ends: Ends, turn: usize, word: &str) -> Result<(), String> 
     if ends.family == Family::V6 {
         swaks.arg("-6");
     }
-    swaks.args(["--tls", "--from", "tester@client.example", "--to", &format!("t{turn}@example")]);
+    swaks.args([
+        "--helo",
+        "client.example",
+        "--tls",
+        "--from",
+        "tester@client.example",
+        "--to",
+        &format!("t{turn}@example"),
+    ]);
     swaks.args(["--body", word, "--silent", "2", "--timeout", &site.patience.as_secs().to_string()]);
     let output = program::output(&mut swaks).map_err(|error| error.to_string())?;
     match output.status.code() {
