@@ -16,10 +16,11 @@ use samepath_dataplane::policy::InForce;
 use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
 use samepath_dataplane::settings::{Settings, TcpPickup};
 use samepath_dataplane::tuning::Tuning;
+use samepath_dataplane::watch::Watch;
 use samepath_dataplane::wire::flow_hash::FlowHasher;
 use samepath_dataplane::wire::layout::Layout;
 use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
-use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts};
+use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Watching, Worker, WorkerParts};
 use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
 
 /// Port indices.
@@ -33,7 +34,7 @@ const SEED: u64 = 0x5eed;
 const DIRECTOR_KEY: DirectorKey = DirectorKey([7; 16]);
 
 /// The present of every turn: sessions neither age nor end while they are measured.
-const NOW: NowMs = NowMs(10_000);
+pub const NOW: NowMs = NowMs(10_000);
 
 /// A node with one worker.
 #[derive(Debug)]
@@ -211,6 +212,18 @@ impl Node {
     #[inline(never)]
     pub fn turn(&mut self) {
         self.worker.turn(NOW);
+    }
+
+    /// The same at another time; its instructions are not counted.
+    #[inline(never)]
+    pub fn step_at(&mut self, now: NowMs) {
+        self.worker.turn(now);
+    }
+
+    /// Somebody looks on from the next turn on, or nobody any longer.
+    pub fn look(&self, watch: Option<Arc<Watch>>) {
+        let watching = watch.map(|watch| Box::new(Watching::new(watch)));
+        assert!(self.mailbox.inbox.push(ToWorker::Watch(watching)).is_ok(), "the inbox is empty");
     }
 
     /// The oldest packet sent.

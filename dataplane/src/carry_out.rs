@@ -39,6 +39,7 @@ pub(crate) struct Carry {
 impl<I: Io> Worker<I> {
     /// Carries a verdict out.
     pub(crate) fn carry_out(&mut self, verdict: Verdict, job: Job<I::Frame>, slot: Option<Slot>, now: NowMs) {
+        self.see_verdict(verdict, &job);
         match verdict {
             Verdict::Forward => {
                 self.count_detour(&job);
@@ -219,6 +220,7 @@ impl<I: Io> Worker<I> {
     /// Sends out of `port`: through a ring of this worker, or through that of another one.
     #[inline(always)]
     pub(crate) fn send(&mut self, port: u8, frame: I::Frame) {
+        self.see_departure(port, &frame);
         if self.io.can_send(port) {
             return self.send_here(port, frame);
         }

@@ -1,6 +1,6 @@
 //! The one file that reads a clock. Everywhere else time is an argument.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Milliseconds since the process's clock was made. Ages, never wall time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -26,6 +26,11 @@ pub struct Clock {
 
 /// Where clocks start, ms: more than thirty years.
 const ORIGIN_MS: u64 = 1 << 40;
+
+/// Nanoseconds since 1970, of packets that an operator looks at; nothing else is wall time.
+pub fn wall_ns() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
 
 impl Clock {
     /// A clock that starts far enough from zero that zero can mean "never", and that a session older

@@ -24,6 +24,7 @@ pub mod session;
 pub mod settings;
 pub mod tuning;
 pub mod verdict;
+pub mod watch;
 pub mod wire;
 pub mod worker;
 pub mod xsk;

@@ -16,6 +16,7 @@ use crate::service::Services;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::wire::record::Record;
+use crate::worker::Watching;
 
 /// Control to worker. Taken between bursts, in order.
 #[derive(Debug)]
@@ -107,6 +108,8 @@ pub enum ToWorker {
         /// Given back with the answer.
         id: u32,
     },
+    /// Write down what happens to packets that match, or nothing any longer.
+    Watch(Option<Box<Watching>>),
     /// Stop receiving, send what is in hand, give all frames back, end.
     Stop,
 }
@@ -203,6 +206,7 @@ pub enum Retired {
     Policy(Arc<InForce>),
     Services(Arc<Services>),
     Key(Box<OpenKey>),
+    Watch(Box<Watching>),
 }
 
 /// The two rings between control and one worker.

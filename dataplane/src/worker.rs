@@ -29,6 +29,7 @@ mod replica;
 mod service;
 mod shard;
 mod walks;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ use meter::Meter;
 pub(crate) use outward::Outward;
 use shard::Shard;
 use walks::Walks;
+pub use watch::Watching;
 
 /// What a worker must know of the interfaces.
 #[derive(Clone, Debug)]
@@ -167,6 +169,8 @@ pub struct Worker<I: Io> {
     pub(crate) due: Vec<Slot>,
     burst: Vec<I::Frame>,
     fast: FastPath,
+    /// Somebody looks on.
+    watching: Option<Box<Watching>>,
 }
 
 /// What a worker is made of.
@@ -235,6 +239,7 @@ impl<I: Io> Worker<I> {
             due: Vec::with_capacity(TIMERS_PER_TURN),
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
             fast: FastPath::new(parts.tuning.batch * MAX_PORTS),
+            watching: None,
         };
         worker.renew_outward();
         worker
@@ -278,7 +283,8 @@ impl<I: Io> Worker<I> {
             self.counters.rx_bytes.add(bytes.len() as u64);
             let core = core_of(layout.flow_hash, self.handoff.workers());
             if core != self.index {
-                return self.hand_over(core, Work::Packet(frame));
+                let work = Work::Packet { frame, queue: self.queue_in_hand() };
+                return self.hand_over(core, work, now);
             }
         }
         match self.read(&frame, layout, opened) {
@@ -317,10 +323,17 @@ impl<I: Io> Worker<I> {
         Ok((packet, Arrival::Tunnel(received.option)))
     }
 
-    fn hand_over(&mut self, core: usize, work: Work<I::Frame>) {
+    fn hand_over(&mut self, core: usize, work: Work<I::Frame>, now: NowMs) {
         match self.handoff.give(core, work) {
-            Ok(()) => self.counters.handoff_tx.add(1),
-            Err(work) => self.drop_frame(work.into_frame(), DropReason::HandoffFull),
+            Ok(()) => {
+                self.counters.handoff_tx.add(1);
+                self.see_hand_over(core);
+            }
+            Err(work) => {
+                let frame = work.into_frame();
+                self.see_no_room(&frame, now);
+                self.drop_frame(frame, DropReason::HandoffFull);
+            }
         }
     }
 
@@ -386,6 +399,7 @@ impl<I: Io> Worker<I> {
     /// Ends a frame's life with a reason.
     pub(crate) fn drop_frame(&mut self, frame: I::Frame, reason: DropReason) {
         self.counters.dropped(reason);
+        self.see_drop(reason);
         self.io.recycle(frame);
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! burst                             everything; table, target/bench/burst.json
 //! burst --check FILE                instructions only, compared with FILE; exit code 1 if one is 10 % worse
+//! burst --looked                    what looking on costs (`samepath trace`, `capture`)
 //! burst --run ROLE FAMILY N TURNS   N sessions, TURNS bursts (what callgrind watches)
 //! ```
 
@@ -11,6 +12,7 @@ mod check;
 mod count;
 #[cfg(feature = "full")]
 mod growth;
+mod looked;
 #[cfg(feature = "full")]
 mod report;
 #[cfg(feature = "full")]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "full")]
         None => report::everything(),
         Some((word, rest)) if word == "--check" && rest.len() == 1 => check::against(&rest[0]),
+        Some((word, [])) if word == "--looked" => looked::run(),
         Some((word, rest)) if word == "--run" => match parse_run(rest) {
             Some((case, turns)) => {
                 run(case, turns);
@@ -82,6 +85,6 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: burst | burst --check FILE | burst --run ROLE FAMILY SESSIONS TURNS");
+    eprintln!("usage: burst | burst --check FILE | burst --looked | burst --run ROLE FAMILY SESSIONS TURNS");
     ExitCode::from(2)
 }

@@ -32,8 +32,8 @@ use crate::xsk::Io;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Glance {
     /// The packet is plain; otherwise nothing else here means anything.
-    is_plain: bool,
-    plain: Plain,
+    pub(super) is_plain: bool,
+    pub(super) plain: Plain,
     name: Name,
     found: Found,
     /// Bytes of the (inner) frame.
@@ -41,10 +41,10 @@ pub(super) struct Glance {
     /// Bytes in front of it; 0 outside the tunnel.
     inner_off: u16,
     /// Index of the interface it arrived on.
-    port: u8,
+    pub(super) port: u8,
     flow_hash: u32,
     /// What the tunnel said, opened; `None` outside the tunnel.
-    option: Option<TunnelOption>,
+    pub(super) option: Option<TunnelOption>,
 }
 
 /// Packets of the fast path since the counters were last written.
@@ -82,18 +82,15 @@ impl FastPath {
 impl<I: Io> Worker<I> {
     /// Works on the frames in `burst`, in order. `counted`: another core has counted them as received.
     pub(super) fn run_burst(&mut self, counted: bool, now: NowMs) {
+        if self.watching.is_some() {
+            return self.run_watched_burst(counted, now);
+        }
         let mut burst = std::mem::take(&mut self.burst);
         let mut glances = std::mem::take(&mut self.fast.glances);
         if glances.len() < burst.len() {
             glances.resize(burst.len(), Glance::default());
         }
-        // With one worker, or handed over: this core's.
-        let steered = counted || self.handoff.workers() == 1;
-        for (frame, glance) in burst.iter().zip(&mut glances) {
-            glance.is_plain = self.fast.is_on && self.glance(frame, steered, glance).is_some();
-        }
-        let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
-        self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
+        self.glance_at(&burst, &mut glances, counted);
         for (frame, glance) in burst.drain(..).zip(&glances) {
             let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
             if let Some(frame) = left {
@@ -102,6 +99,34 @@ impl<I: Io> Worker<I> {
         }
         self.write_tally(counted);
         (self.burst, self.fast.glances) = (burst, glances);
+    }
+
+    /// Works on the frames in `burst` while somebody looks on: [`Worker::run_watched`] in the place of the last loop.
+    #[cold]
+    #[inline(never)]
+    fn run_watched_burst(&mut self, counted: bool, now: NowMs) {
+        let mut burst = std::mem::take(&mut self.burst);
+        let mut glances = std::mem::take(&mut self.fast.glances);
+        if glances.len() < burst.len() {
+            glances.resize(burst.len(), Glance::default());
+        }
+        self.glance_at(&burst, &mut glances, counted);
+        self.run_watched(&mut burst, &glances, counted, now);
+        self.write_tally(counted);
+        (self.burst, self.fast.glances) = (burst, glances);
+    }
+
+    /// Reads the frames of a burst and asks for their sessions' memory. Once in the program: copies of it, or of what sends,
+    /// would be inlined less.
+    #[inline(never)]
+    fn glance_at(&mut self, burst: &[I::Frame], glances: &mut [Glance], counted: bool) {
+        // With one worker, or handed over: this core's.
+        let steered = counted || self.handoff.workers() == 1;
+        for (frame, glance) in burst.iter().zip(&mut *glances) {
+            glance.is_plain = self.fast.is_on && self.glance(frame, steered, glance).is_some();
+        }
+        let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
+        self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
     }
 
     /// Reads a frame if it is a plain packet of a flow of this core; `None` if it is not. `steered`: its flow
@@ -164,7 +189,7 @@ impl<I: Io> Worker<I> {
 
     /// [`Worker::try_fast`] of a flow that is not where the glance saw it.
     #[inline(never)]
-    fn try_elsewhere(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
+    pub(super) fn try_elsewhere(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
         let table = &self.shard.table;
         match table.find_again(&glance.name, &glance.found, &glance.plain.ends) {
             Some(slot) if table.role(slot) == Role::Owner => self.forward_fast(frame, glance, slot, now),

@@ -71,7 +71,7 @@ impl<I: Io> Worker<I> {
         let (key, direction) = job.packet.key_with(ports);
         let core = core_of(self.hasher.hash(&key), self.handoff.workers());
         if core != self.index {
-            return self.hand_over(core, Work::Fragment { frame: job.frame, ports });
+            return self.hand_over(core, Work::Fragment { frame: job.frame, ports }, now);
         }
         (job.packet.key, job.packet.direction) = (key, direction);
         self.process(job, now);
@@ -80,6 +80,7 @@ impl<I: Io> Worker<I> {
     /// A fragment whose flow another core has found: `ports` are its train's, source and destination.
     pub(super) fn take_fragment(&mut self, frame: I::Frame, ports: (u16, u16), now: NowMs) {
         let layout = Layout::from_metadata(self.io.view(&frame).0);
+        self.watch_handed_over(&frame, now);
         // The core that found the flow has opened it.
         match self.read(&frame, layout, true) {
             Ok((mut packet, arrival)) => {
@@ -89,15 +90,18 @@ impl<I: Io> Worker<I> {
             }
             Err(reason) => self.drop_frame(frame, reason),
         }
+        self.end_visit();
     }
 
     /// Those that wait no longer: their first came, or they are lost.
     fn let_go(&mut self, now: NowMs) {
         while let Some((job, exit)) = self.trains.leaving() {
+            self.watch_again(&job.frame, job.packet.layout, now);
             match exit {
                 Exit::Go(ports) => self.send_to_its_core(job, ports, now),
                 Exit::End(reason) => self.drop_frame(job.frame, reason),
             }
+            self.end_visit();
         }
     }
 

@@ -14,7 +14,12 @@ use crate::xsk::{Io, Waker};
 #[derive(Debug)]
 pub enum Work<F> {
     /// Process a packet: you own its flow.
-    Packet(F),
+    Packet {
+        /// The packet.
+        frame: F,
+        /// The queue it came by, while somebody looks on.
+        queue: Option<u16>,
+    },
     /// Process a fragment: you own the flow of its train, whose source and destination ports these are.
     Fragment {
         /// The fragment.
@@ -35,7 +40,7 @@ impl<F> Work<F> {
     /// The frame, when the ring was full.
     pub(crate) fn into_frame(self) -> F {
         match self {
-            Work::Packet(frame) | Work::Fragment { frame, .. } | Work::Send { frame, .. } => frame,
+            Work::Packet { frame, .. } | Work::Fragment { frame, .. } | Work::Send { frame, .. } => frame,
         }
     }
 }
@@ -95,8 +100,9 @@ impl<I: Io> Worker<I> {
             let Some(work) = self.handoff.take() else { break };
             taken += 1;
             match work {
-                Work::Packet(frame) => {
+                Work::Packet { frame, queue } => {
                     self.burst.push(frame);
+                    self.note_queue(queue);
                     continue;
                 }
                 Work::Fragment { frame, ports } => {

@@ -50,8 +50,10 @@ impl<I: Io> Worker<I> {
     pub(crate) fn retry_held(&mut self, now: NowMs) {
         for _ in 0..self.held.packets.len() {
             let Some(packet) = self.held.packets.pop_front() else { break };
+            self.watch_again(&packet.frame, packet.layout, now);
             if packet.until <= now {
                 self.undeliverable(packet.frame, packet.layout, DropReason::NeighbourUnresolved, now);
+                self.end_visit();
                 continue;
             }
             match self.find_hop(packet.destination, packet.layout.flow_hash) {
@@ -61,6 +63,7 @@ impl<I: Io> Worker<I> {
                     self.undeliverable(packet.frame, packet.layout, reason, now)
                 }
             }
+            self.end_visit();
         }
     }
 
@@ -68,7 +71,9 @@ impl<I: Io> Worker<I> {
     pub(crate) fn expire_held(&mut self, now: NowMs) {
         while self.held.packets.front().is_some_and(|packet| packet.until <= now) {
             let Some(packet) = self.held.packets.pop_front() else { break };
+            self.watch_again(&packet.frame, packet.layout, now);
             self.undeliverable(packet.frame, packet.layout, DropReason::NeighbourUnresolved, now);
+            self.end_visit();
         }
     }
 

@@ -20,7 +20,7 @@ impl<I: Io> Worker<I> {
     /// that it has seen.
     pub(super) fn take_hello(&mut self, frame: I::Frame, layout: &Layout, now: NowMs) {
         if self.index != 0 {
-            return match self.handoff.give(0, Work::Packet(frame)) {
+            return match self.handoff.give(0, Work::Packet { frame, queue: None }) {
                 Ok(()) => self.counters.handoff_tx.add(1),
                 Err(work) => {
                     self.counters.rx.add(1);

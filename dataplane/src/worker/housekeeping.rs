@@ -105,6 +105,13 @@ impl<I: Io> Worker<I> {
                 let (detours, forgotten) = self.detours.tell();
                 let _ = self.mailbox.outbox.push(FromWorker::Detours { id, detours, forgotten });
             }
+            ToWorker::Watch(watching) => {
+                if let Some(watching) = &watching {
+                    watching.watch.adopted.set(1);
+                }
+                let old = std::mem::replace(&mut self.watching, watching);
+                old.into_iter().for_each(|old| self.retire(Retired::Watch(old)));
+            }
             ToWorker::Stop => self.stopping = Some(now),
         }
     }

@@ -73,6 +73,7 @@ impl<I: Io> Worker<I> {
         answer.write(refused, self.io.bytes_mut(&mut told));
         self.io.recycle(frame);
         self.count_answer(complaint);
+        self.see_answer();
         self.send_answer(told, &packet.layout, &answer, now);
     }
 

@@ -132,6 +132,10 @@ impl Io for MemoryIo {
         self.free -= count as u64;
     }
 
+    fn queue_of(&self, _at: usize) -> Option<u16> {
+        Some(0)
+    }
+
     #[inline(always)]
     fn bytes<'a>(&'a self, frame: &'a MemoryFrame) -> &'a [u8] {
         frame.bytes()

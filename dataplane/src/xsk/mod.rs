@@ -52,6 +52,9 @@ pub trait Io {
     /// Takes up to `limit` received frames of every ring into `burst`.
     fn receive(&mut self, limit: usize, burst: &mut Vec<Self::Frame>);
 
+    /// The queue by which the frame at this place of the last burst of [`Io::receive`] came; `None`: not known.
+    fn queue_of(&self, at: usize) -> Option<u16>;
+
     /// The packet, Ethernet header first.
     fn bytes<'a>(&'a self, frame: &'a Self::Frame) -> &'a [u8];
 

@@ -222,7 +222,7 @@ fn open_ring(
     let (fill, completion) =
         rings.ok_or_else(|| refuse("its fill ring is already in use by this process".into()))?;
     let busy_polls = plan.options.busy_poll_usecs > 0;
-    Ok(Ring::new(port.port, (rx, tx), (fill, completion), plan.ring_size, busy_polls))
+    Ok(Ring::new((port.port, queue), (rx, tx), (fill, completion), plan.ring_size, busy_polls))
 }
 
 pub(super) fn cause(error: &dyn std::error::Error) -> Option<std::io::Error> {

@@ -21,12 +21,15 @@ use crate::wire::layout::Layout;
 #[derive(Debug)]
 pub(super) struct Ring {
     port: u8,
+    queue: u32,
     rx: RxQueue,
     tx: TxQueue,
     fill: FillQueue,
     completion: CompQueue,
     waiting: Vec<FrameDesc>,
     in_receive: usize,
+    /// Frames of the last burst.
+    received: usize,
     in_transmit: usize,
     busy_polls: bool,
 }
@@ -39,14 +42,26 @@ impl Ring {
 
     /// The ring of a socket that was just opened.
     pub(super) fn new(
-        port: u8,
+        (port, queue): (u8, u32),
         (rx, tx): (RxQueue, TxQueue),
         (fill, completion): (FillQueue, CompQueue),
         ring_size: u32,
         busy_polls: bool,
     ) -> Self {
         let waiting = Vec::with_capacity(ring_size as usize);
-        Self { port, rx, tx, fill, completion, waiting, in_receive: 0, in_transmit: 0, busy_polls }
+        Self {
+            port,
+            queue,
+            rx,
+            tx,
+            fill,
+            completion,
+            waiting,
+            in_receive: 0,
+            received: 0,
+            in_transmit: 0,
+            busy_polls,
+        }
     }
 }
 
@@ -166,11 +181,21 @@ impl Io for XskIo {
             // SAFETY: descriptors in `scratch` are overwritten with frames the kernel has given to us.
             let count = unsafe { ring.rx.consume(&mut self.scratch[..limit]) };
             ring.in_receive -= count;
+            ring.received = count;
             if count == 0 && (ring.busy_polls || ring.fill.needs_wakeup()) {
                 super::options::run_receive(ring.socket());
             }
             burst.extend(self.scratch[..count].iter().map(|&frame| Frame(frame)));
         }
+    }
+
+    fn queue_of(&self, at: usize) -> Option<u16> {
+        let mut before = 0;
+        let ring = self.rings.iter().find(|ring| {
+            before += ring.received;
+            at < before
+        });
+        ring.map(|ring| ring.queue as u16)
     }
 
     #[inline(always)]
