@@ -24,6 +24,7 @@ mod services;
 mod start;
 mod tunnel_keys;
 mod walks;
+mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -59,6 +60,7 @@ use inquiries::Inquiries;
 use keys::KeysInUse;
 use policy::InForceHere;
 use walks::Walks;
+use watches::Watches;
 
 /// How often the workers' outboxes are looked at while there is traffic, and while there is none.
 /// A worker never makes a system call to tell control something.
@@ -103,6 +105,7 @@ struct Node {
     keys: KeysInUse,
     walks: Walks,
     inquiries: Inquiries,
+    watches: Watches,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     /// When the members were last looked at.
@@ -176,13 +179,15 @@ impl Node {
             self.watch_members()?;
             self.watch_hand_over();
             self.watch_inquiries();
+            self.watch_watches()?;
             if self.leaving {
                 tracing::info!("the operator told this node to leave: samepath stops");
                 return Ok(());
             }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
-            tick = if busy || self.inquiries.are_open() { BUSY_TICK } else { IDLE_TICK };
+            let looked_on = self.inquiries.are_open() || self.watches.are_open();
+            tick = if busy || looked_on { BUSY_TICK } else { IDLE_TICK };
         }
     }
 

@@ -11,7 +11,7 @@ use samepath::doctor;
 use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
-use samepath::operator::{drain, top};
+use samepath::operator::{capture, drain, top, trace};
 use samepath::policy::PolicyFile;
 use samepath::setup;
 
@@ -192,10 +192,16 @@ fn ask(command: &ClientCommand) -> u8 {
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (socket, json) = (command.control_socket(), command.json());
-    let outcome = match (command.drain(), command.top()) {
-        (Some(order), _) => drain::run(socket, order, json, &mut out),
-        (_, Some(order)) => top::run(socket, order, json, &mut out),
-        (None, None) => client::run(socket, &command.request(), json, &mut out),
+    let outcome = if let Some(order) = command.drain() {
+        drain::run(socket, order, json, &mut out)
+    } else if let Some(order) = command.top() {
+        top::run(socket, order, json, &mut out)
+    } else if let Some(order) = command.trace() {
+        trace::run(socket, &order, json, &mut out)
+    } else if let Some(order) = command.capture() {
+        capture::run(socket, &order)
+    } else {
+        client::run(socket, &command.request(), json, &mut out)
     };
     match outcome {
         Ok(code) => code,

@@ -12,9 +12,12 @@ use samepath_dataplane::session::State;
 
 use crate::config::values;
 use crate::operator::api::{Request, Role};
+use crate::operator::capture::CaptureOrder;
 use crate::operator::drain::DrainOrder;
 use crate::operator::filter::{self, Filter};
 use crate::operator::top::TopOrder;
+use crate::operator::trace::TraceOrder;
+use crate::operator::watch::{PacketFilter, SLOTS, SLOTS_MOST, SNAP_LEAST, SNAP_MOST};
 use crate::operator::why::Flow;
 
 /// A question to a running daemon.
@@ -109,6 +112,48 @@ pub enum ClientCommand {
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
+    },
+    /// The next packets that match, step by step on all nodes, as one story (exit code 0 all nodes told everything, 5 not)
+    Trace {
+        /// Which packets.
+        #[command(flatten)]
+        filter: PacketFilterArgs,
+        /// So many packets
+        #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+        /// End after this time too
+        #[arg(long, value_name = "SECONDS", value_parser = interval)]
+        timeout: Option<Duration>,
+        /// On this node alone
+        #[arg(long)]
+        here: bool,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Packets of this node that match, as pcapng: interface, queue, direction, and verdict and reason as comment
+    Capture {
+        /// Which packets.
+        #[command(flatten)]
+        filter: PacketFilterArgs,
+        /// The file; - is the standard output
+        #[arg(short = 'w', long = "write", value_name = "FILE")]
+        file: PathBuf,
+        /// At most so many packets
+        #[arg(short = 'c', long = "count", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        count: u64,
+        /// Bytes of each frame, 288 to 4096
+        #[arg(short = 's', long, value_name = "BYTES", default_value_t = SNAP_MOST, value_parser = clap::value_parser!(u16).range(i64::from(SNAP_LEAST)..=i64::from(SNAP_MOST)))]
+        snaplen: u16,
+        /// Packets that may wait between each worker and this program, 1 to 16384
+        #[arg(long, value_name = "N", default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MOST)))]
+        slots: u32,
+        /// End after this time too
+        #[arg(long, value_name = "SECONDS", value_parser = interval)]
+        timeout: Option<Duration>,
+        /// Socket of the daemon [default: the only one in /run/samepath]
+        #[arg(long, value_name = "PATH", env = "SAMEPATH_CONTROL_SOCKET", hide_env_values = true)]
+        control_socket: Option<PathBuf>,
     },
     /// Take no new flows, hand all sessions to the peers and wait until they own them (exit code 0)
     Drain {
@@ -232,6 +277,42 @@ pub struct FilterArgs {
     limit: Option<usize>,
 }
 
+/// Conditions on packets, all of which must hold.
+#[derive(Args, Clone, Debug)]
+pub struct PacketFilterArgs {
+    /// tcp, udp, icmp, icmpv6, sctp, … or a number
+    #[arg(long, value_name = "PROTO", value_parser = protocol)]
+    proto: Option<u8>,
+    /// Address or prefix of one end
+    #[arg(long, value_name = "IP[/LEN]", value_parser = filter::prefix)]
+    src: Option<IpNet>,
+    /// Address or prefix of the other end
+    #[arg(long, value_name = "IP[/LEN]", value_parser = filter::prefix)]
+    dst: Option<IpNet>,
+    /// Port at SRC
+    #[arg(long, value_name = "PORT")]
+    sport: Option<u16>,
+    /// Port at DST
+    #[arg(long, value_name = "PORT")]
+    dport: Option<u16>,
+    /// Outer VLAN id, 0 for untagged
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..=4094))]
+    vlan: Option<u16>,
+    /// The zone they arrived in
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    /// Not those from DST to SRC
+    #[arg(long)]
+    one_way: bool,
+}
+
+impl From<&PacketFilterArgs> for PacketFilter {
+    fn from(args: &PacketFilterArgs) -> Self {
+        let PacketFilterArgs { proto, src, dst, sport, dport, vlan, zone, one_way } = args.clone();
+        Self { proto, src, dst, sport, dport, vlan, zone, one_way }
+    }
+}
+
 impl From<&FilterArgs> for Filter {
     fn from(args: &FilterArgs) -> Self {
         Self {
@@ -253,7 +334,8 @@ impl ClientCommand {
     /// The request that goes to the daemon.
     pub fn request(&self) -> Request {
         match self {
-            Self::Status(_) | Self::Top { .. } => Request::Status,
+            // These ask more than once, and see to it by themselves.
+            Self::Status(_) | Self::Top { .. } | Self::Trace { .. } | Self::Capture { .. } => Request::Status,
             Self::Members(_) => Request::Members,
             Self::Stats(_) => Request::Stats,
             Self::Sessions { what, filter, .. } => match what {
@@ -307,6 +389,34 @@ impl ClientCommand {
         }
     }
 
+    /// What to trace, if that is asked for.
+    pub fn trace(&self) -> Option<TraceOrder> {
+        match self {
+            Self::Trace { filter, count, timeout, here, .. } => Some(TraceOrder {
+                filter: filter.into(),
+                count: *count as usize,
+                timeout: *timeout,
+                here: *here,
+            }),
+            _ => None,
+        }
+    }
+
+    /// What to capture, if that is asked for.
+    pub fn capture(&self) -> Option<CaptureOrder> {
+        match self {
+            Self::Capture { filter, file, count, snaplen, slots, timeout, .. } => Some(CaptureOrder {
+                filter: filter.into(),
+                file: file.clone(),
+                count: *count,
+                snap: *snaplen,
+                slots: *slots,
+                timeout: *timeout,
+            }),
+            _ => None,
+        }
+    }
+
     /// The file to be checked, and the zones and the services it may name, if no daemon is to be asked.
     pub fn policy_to_check(&self) -> Option<(&Path, [Option<&[String]>; 2])> {
         match self {
@@ -324,7 +434,11 @@ impl ClientCommand {
 
     /// The socket that was named; an empty variable names none.
     pub fn control_socket(&self) -> Option<&Path> {
-        self.target()?.control_socket.as_deref().filter(|path| !path.as_os_str().is_empty())
+        let named = match self {
+            Self::Capture { control_socket, .. } => control_socket.as_deref(),
+            _ => self.target()?.control_socket.as_deref(),
+        };
+        named.filter(|path| !path.as_os_str().is_empty())
     }
 
     fn target(&self) -> Option<&Target> {
@@ -335,12 +449,13 @@ impl ClientCommand {
             Self::Policy { command: PolicyCommand::Show(target) | PolicyCommand::Reload(target) } => {
                 Some(target)
             }
-            Self::Policy { command: PolicyCommand::Check { .. } } => None,
+            Self::Policy { command: PolicyCommand::Check { .. } } | Self::Capture { .. } => None,
             Self::Sessions { target, .. }
             | Self::Director { target, .. }
             | Self::Why { target, .. }
             | Self::Top { target, .. }
             | Self::Symmetry { target, .. }
+            | Self::Trace { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
             | Self::Aggregation { target, .. } => Some(target),

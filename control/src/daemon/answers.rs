@@ -42,8 +42,9 @@ impl Node {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
             }
-            request @ (Request::Why { .. } | Request::Symmetry { .. }) => {
-                self.begin_inquiry(request, reply);
+            Request::Watch(order) if order.here => self.watch_here(order)?,
+            request @ (Request::Why { .. } | Request::Symmetry { .. } | Request::Watch(_)) => {
+                self.begin_inquiry(request, reply)?;
                 return Ok(());
             }
             Request::SessionsCount { filter } => {
@@ -89,7 +90,7 @@ impl Node {
             aggregation: self.settings.aggregation,
             policy: self.policy.digest(),
             keys: self.keys.status(),
-            forwarder: self.forwarding.state().0.name().into(),
+            forwarder: self.forwarder_now().name().into(),
             epoch: self.view.epoch,
             members: self.view.members.iter().map(|member| member.node.0).collect(),
             workers: self.workers.count(),

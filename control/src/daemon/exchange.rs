@@ -132,7 +132,7 @@ impl Node {
                 }
             }
             PeerEvent::TunnelKey { from, key } => self.take_tunnel_key(from, *key)?,
-            PeerEvent::Question { from, number, text } => self.take_question(from, number, &text),
+            PeerEvent::Question { from, number, text } => self.take_question(from, number, &text)?,
             PeerEvent::Answer { from, number, text } => self.take_answer(from, number, &text),
             PeerEvent::Datagram { from, bytes } => {
                 let now = self.now();

@@ -56,13 +56,7 @@ impl Node {
     pub(super) fn inquiry(&self, flow: &Flow) -> Result<Inquiry, String> {
         let zone = match flow.zone.as_deref().unwrap_or_default() {
             "" => 0,
-            name => self.zone_number(name).ok_or_else(|| {
-                format!(
-                    "node {} has no zone `{name}`: its zones are {}",
-                    self.config.node,
-                    self.config.zones().join(", ")
-                )
-            })?,
+            name => self.zone_number(name).ok_or_else(|| self.no_such_zone(name))?,
         };
         let ends = ((key_bytes(flow.src), flow.sport), (key_bytes(flow.dst), flow.dport));
         let (key, direction) = FlowKey::new(ends.0, ends.1, flow.proto, (flow.vlan, flow.inner_vlan));
@@ -70,7 +64,15 @@ impl Node {
         Ok(Inquiry { key, direction, zone, ingress })
     }
 
-    fn zone_number(&self, name: &str) -> Option<u8> {
+    pub(super) fn no_such_zone(&self, name: &str) -> String {
+        format!(
+            "node {} has no zone `{name}`: its zones are {}",
+            self.config.node,
+            self.config.zones().join(", ")
+        )
+    }
+
+    pub(super) fn zone_number(&self, name: &str) -> Option<u8> {
         self.nics.iter().find(|nic| nic.zone == name).map(|nic| nic.zone_number)
     }
 
@@ -95,7 +97,7 @@ impl Node {
         }
     }
 
-    fn said(&self, verdict: Verdict) -> Said {
+    pub(super) fn said(&self, verdict: Verdict) -> Said {
         let named = |verdict: &'static str| Said { verdict: verdict.into(), ..Said::default() };
         match verdict {
             Verdict::Forward => named("forward"),

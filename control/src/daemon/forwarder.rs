@@ -63,10 +63,18 @@ impl Forwarding {
 }
 
 impl Node {
+    /// Who redirects established flows' packets now. While somebody looks on, workers do: nobody sees what the program does.
+    pub(super) fn forwarder_now(&self) -> Forwarder {
+        match self.forwarding.state().0 {
+            Forwarder::Xdp if self.watches.are_open() => Forwarder::Worker,
+            forwarder => forwarder,
+        }
+    }
+
     /// From now on entries of the present view are followed, if at all. To be called after `self.view` or
     /// `self.settings` changed and before workers are told.
     pub(super) fn set_forwarder(&mut self) -> anyhow::Result<()> {
-        if !self.settings.aggregation || self.forwarding.state().0 == Forwarder::Worker {
+        if !self.settings.aggregation || self.forwarder_now() == Forwarder::Worker {
             self.steering.close_forwarder();
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What all nodes are asked together (`samepath why`, `samepath symmetry`): the question goes to every peer over the
+//! What all nodes are asked together (`samepath why`, `samepath symmetry`, `samepath trace`): the question goes to every peer over the
 //! control channel, answers are gathered until all are there or the time is over, and whoever did not answer is named.
 
 use std::collections::HashMap;
@@ -11,8 +11,10 @@ use samepath_dataplane::mailbox::ToWorker;
 use tokio::sync::oneshot;
 
 use super::Node;
+use super::watches::PEER_REPLY_BYTES;
 use crate::operator::api::{Document, Reply, Request};
 use crate::operator::symmetry::{self, NodeDetours};
+use crate::operator::watch::{NodeWatched, WatchOrder, Watched};
 use crate::operator::why::{self, Flow, NodeWhy, Silent};
 
 /// How long nodes may take to answer, ms. They answer within some milliseconds; an operator waits no longer than he
@@ -81,19 +83,34 @@ fn of_one(request: &Request) -> Option<Request> {
     match request {
         Request::Why { flow, .. } => Some(Request::Why { flow: flow.clone(), here: true }),
         Request::Symmetry { .. } => Some(Request::Symmetry { limit: 0, here: true }),
+        Request::Watch(order) => {
+            Some(Request::Watch(WatchOrder { here: true, frames: false, ..order.clone() }))
+        }
         _ => None,
     }
 }
 
 impl Node {
     /// Begins to find out what all nodes say, or this node alone if the request is for it alone.
-    pub(super) fn begin_inquiry(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
-        let request = match self.filled_in(request) {
-            Ok(request) if self.inquiries.gatherings.len() < OPEN_MAX => request,
-            Ok(_) => return drop(reply.send(Reply::error("too many questions are open: ask again"))),
-            Err(sentence) => return drop(reply.send(Reply::error(sentence))),
+    pub(super) fn begin_inquiry(
+        &mut self,
+        request: Request,
+        reply: oneshot::Sender<Reply>,
+    ) -> anyhow::Result<()> {
+        let refused = match self.filled_in(request) {
+            Ok(request) if self.inquiries.gatherings.len() < OPEN_MAX => {
+                return self.ask_all(request, reply);
+            }
+            Ok(_) => "too many questions are open: ask again".into(),
+            Err(sentence) => sentence,
         };
-        let Some(question) = of_one(&request) else { return };
+        drop(reply.send(Reply::error(refused)));
+        Ok(())
+    }
+
+    /// Asks all nodes, or this node alone if the request is for it alone.
+    fn ask_all(&mut self, request: Request, reply: oneshot::Sender<Reply>) -> anyhow::Result<()> {
+        let Some(question) = of_one(&request) else { return Ok(()) };
         let number = self.inquiries.number();
         let (mut waiting, mut silent) = (vec![self.config.node], Vec::new());
         if question != request {
@@ -110,7 +127,7 @@ impl Node {
         let due = self.now().plus(PATIENCE_MS);
         let gathering = Gathering { request, waiting, replies: Vec::new(), silent, due, reply };
         self.inquiries.gatherings.insert(number, gathering);
-        self.ask_workers(question, Asker::Operator(number));
+        self.ask_here(question, Asker::Operator(number))
     }
 
     /// Of a flow zone and ingress are filled in; an error is a sentence for the operator.
@@ -119,6 +136,21 @@ impl Node {
             Request::Why { flow, here } => Request::Why { flow: self.filled_in_flow(flow)?, here },
             other => other,
         })
+    }
+
+    /// Asks this node: control itself, or its workers.
+    fn ask_here(&mut self, question: Request, asker: Asker) -> anyhow::Result<()> {
+        match question {
+            Request::Watch(order) => {
+                let reply = match asker {
+                    Asker::Operator(_) => self.watch_here(order)?,
+                    Asker::Peer { .. } => self.watch(order, PEER_REPLY_BYTES)?,
+                };
+                self.say(asker, reply);
+            }
+            question => self.ask_workers(question, asker),
+        }
+        Ok(())
     }
 
     /// Asks the worker whose flow it is, or all.
@@ -174,17 +206,18 @@ impl Node {
     }
 
     /// A peer asks on behalf of its operator.
-    pub(super) fn take_question(&mut self, from: NodeId, number: u32, text: &[u8]) {
+    pub(super) fn take_question(&mut self, from: NodeId, number: u32, text: &[u8]) -> anyhow::Result<()> {
         let asker = Asker::Peer { node: from, number };
         match serde_json::from_slice::<Request>(text) {
             Ok(request)
                 if self.inquiries.asked.len() < OPEN_MAX && of_one(&request).as_ref() == Some(&request) =>
             {
-                self.ask_workers(request, asker);
+                return self.ask_here(request, asker);
             }
             Ok(_) => self.say(asker, Reply::error("peers may not ask this, or ask too much")),
             Err(_) => self.say(asker, Reply::error("it does not know the question: it runs another release")),
         }
+        Ok(())
     }
 
     /// A peer answers.
@@ -232,7 +265,7 @@ impl Node {
         let Gathering { request, waiting, replies, mut silent, reply, .. } = gathering;
         silent.extend(waiting.into_iter().map(late));
         // An operator who hung up needs no answer.
-        drop(reply.send(answer(request, replies, silent)));
+        drop(reply.send(answer(request, replies, silent, self.config.node)));
     }
 
     /// Those who waited long enough are told what there is.
@@ -252,7 +285,7 @@ impl Node {
 }
 
 /// What all said, as one answer.
-fn answer(request: Request, replies: Vec<(NodeId, Reply)>, silent: Vec<Silent>) -> Reply {
+fn answer(request: Request, replies: Vec<(NodeId, Reply)>, silent: Vec<Silent>, me: NodeId) -> Reply {
     let nobody = || Reply::error("no node answered, this one included: see its log and `samepath status`");
     match request {
         Request::Why { flow, .. } => {
@@ -277,6 +310,21 @@ fn answer(request: Request, replies: Vec<(NodeId, Reply)>, silent: Vec<Silent>) 
                 (_, 0) => nobody(),
                 (true, _) => Reply::Detours(nodes.swap_remove(0)),
                 (false, _) => Reply::Symmetry(Box::new(symmetry::merge(nodes, silent, limit))),
+            }
+        }
+        Request::Watch(_) => {
+            let nodes: Vec<NodeWatched> = replies
+                .into_iter()
+                .filter_map(|(from, reply)| match reply {
+                    Reply::Watched(watched) => watched.nodes.into_iter().find(|node| node.node == from.0),
+                    _ => None,
+                })
+                .collect();
+            match (nodes.is_empty(), silent.iter().find(|silent| silent.node == me.0)) {
+                // What this node refuses, others refuse too.
+                (_, Some(own)) => Reply::error(own.reason.clone()),
+                (true, None) => nobody(),
+                (false, None) => Reply::Watched(Box::new(Watched { nodes, silent })),
             }
         }
         _ => nobody(),

@@ -137,6 +137,7 @@ impl Node {
             policy,
             keys: KeysInUse::new(&keys),
             walks: Walks::default(),
+            watches: Default::default(),
             inquiries: Inquiries::default(),
             duty: Duty::default(),
             refusals: Vec::new(),

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::drain::Drain;
 use super::filter::Filter;
 use super::symmetry::{NodeDetours, Symmetry};
+use super::trace::Trace;
+use super::watch::{WatchOrder, Watched};
 use super::why::{Flow, Why};
 
 /// Version of the names and meanings in this file.
@@ -71,6 +73,9 @@ pub enum Request {
         #[serde(default)]
         here: bool,
     },
+    /// Write down what happens to packets that match, and tell what was seen since the last time; asked again and again →
+    /// [`Reply::Watched`].
+    Watch(WatchOrder),
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -101,6 +106,8 @@ impl Request {
             | Request::SessionsCount { .. }
             | Request::Stats
             | Request::Why { .. }
+            // The daemon says itself when it begins.
+            | Request::Watch(_)
             | Request::Symmetry { .. }
             | Request::Policy
             | Request::Director { .. } => false,
@@ -130,6 +137,10 @@ pub enum Reply {
     Detours(NodeDetours),
     /// What happens to a packet of a flow.
     Why(Box<Why>),
+    /// What was seen of packets.
+    Watched(Box<Watched>),
+    /// Packets step by step; `samepath trace --json` prints it, no daemon sends it.
+    Trace(Box<Trace>),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
     /// The policy in force.

@@ -4,10 +4,12 @@
 //! [`api`] names everything, [`server`] listens in the daemon, [`client`] is behind the commands.
 
 pub mod api;
+pub mod capture;
 pub mod client;
 pub mod director;
 pub mod drain;
 pub mod filter;
+mod looking;
 pub mod server;
 pub mod sessions;
 pub mod stats;
@@ -16,6 +18,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 pub mod top;
+pub mod trace;
+pub mod watch;
 pub mod why;
 
 pub use api::{Reply, Request};

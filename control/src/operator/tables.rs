@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, ServiceRow, Stats, Status};
 use super::drain::Stage;
-use super::{symmetry, why};
+use super::{symmetry, trace, why};
 
 /// Prints any reply but sessions and errors, which the client treats by itself.
 pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -23,6 +23,9 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
             symmetry::print(&alone, out)?;
         }
         Reply::Why(why) => why::print(why, out)?,
+        Reply::Trace(told) => trace::print(told, out)?,
+        // Its readers make more of it than a table.
+        Reply::Watched(watched) => writeln!(out, "{} nodes look", watched.nodes.len())?,
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
