@@ -132,6 +132,7 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
         Request::Symmetry { limit, .. } => {
             Reply::Symmetry(Box::new(symmetry::merge(Vec::new(), Vec::new(), limit)))
         }
+        Request::Watch(_) => Reply::Watched(Box::default()),
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
     })
