@@ -313,13 +313,14 @@ fn answer(request: Request, replies: Vec<(NodeId, Reply)>, silent: Vec<Silent>, 
             }
         }
         Request::Watch(_) => {
-            let nodes: Vec<NodeWatched> = replies
+            let mut nodes: Vec<NodeWatched> = replies
                 .into_iter()
                 .filter_map(|(from, reply)| match reply {
                     Reply::Watched(watched) => watched.nodes.into_iter().find(|node| node.node == from.0),
                     _ => None,
                 })
                 .collect();
+            nodes.sort_unstable_by_key(|node| node.node);
             match (nodes.is_empty(), silent.iter().find(|silent| silent.node == me.0)) {
                 // What this node refuses, others refuse too.
                 (_, Some(own)) => Reply::error(own.reason.clone()),
