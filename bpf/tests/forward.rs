@@ -383,7 +383,9 @@ fn what_is_no_plain_redirect_goes_to_the_worker() {
         for (case, frame) in cases {
             rig.goes_to_the_worker(case, &frame);
         }
-        rig.goes_by_xdp("TTL 2", &edited(&good, 22, 2));
+        let mut old = edited(&good, 22, 2);
+        mend_checksum(&mut old[14..]);
+        rig.goes_by_xdp("TTL 2", &old);
         rig.goes_by_xdp("FIN", &edited(&good, 47, 0x11));
         rig.goes_by_xdp("RST", &edited(&good, 47, 0x04));
     });

@@ -38,11 +38,18 @@ pub fn ipv4_between(
     let total = (20 + payload.len() as u16).to_be_bytes();
     let word = fragment.to_be_bytes();
     let fixed = [0x45, 0, total[0], total[1], 0, 7, word[0], word[1], 64, proto, 0, 0];
-    let mut header = [&fixed[..], &source, &destination].concat();
-    let sum: u32 = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let mut packet = [&fixed[..], &source, &destination, payload].concat();
+    mend_checksum(&mut packet);
+    packet
+}
+
+/// Writes the checksum of an IPv4 header without options.
+pub fn mend_checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let words = packet[..20].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
     let sum = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    [&header[..], payload].concat()
+    packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
 /// 2001:db8:a::N.
