@@ -71,7 +71,7 @@ unit: packages-build ## Tests without packets on a wire
 
 # The same build as the unit tests: a second one, for release, would double the time this takes.
 # These tests wait for packets most of the time: meanwhile those that take longest run beside the others.
-LASTING := failover membership queues
+LASTING := failover membership queues misuse paths
 RUN_END_TO_END = SAMEPATH_BIN=$(abspath $(TARGET))/debug/samepath \
     $(TEST) $(1:%=--test %) --no-fail-fast -- --test-threads=1 --nocapture 2>&1
 end-to-end: packages-test ## Tests with real packets in network namespaces
