@@ -16,9 +16,9 @@ pub const DETOUR_BUCKETS: usize = 128;
 /// Places in a bucket.
 pub const DETOUR_WAYS: usize = 4;
 
-/// Packets that one worker writes down for `samepath trace` and `samepath capture`, per second: each costs about 2 µs more
-/// than its fast path. Lower: busy flows are seen with gaps sooner (they are counted); higher: looking on costs the
-/// worker more than a tenth of what it can do.
+/// Packets that one worker writes down for `samepath trace` and `samepath capture`, per second: each goes the long way and
+/// is copied, which `burst --looked` measures. Lower: busy flows are seen with gaps sooner (they are counted); higher:
+/// looking on takes more of a worker.
 pub const WATCHED_PER_S: u32 = 25_000;
 
 /// Those at once, after a time of rest.
