@@ -9,6 +9,7 @@ pub mod capture;
 pub mod cli;
 pub mod frame;
 pub mod fuzz;
+pub mod inlet;
 pub mod interrupt;
 pub mod lab;
 pub mod ledger;

@@ -42,20 +42,28 @@ impl Bed {
         fs::create_dir_all(&root)?;
         write_file(&root.join("large.bin"), LARGE)?;
         write_file(&root.join("small.bin"), SMALL)?;
+        let service = self.start_nginx("nginx", &folder, "", "small.bin")?;
+        Ok(Web { _service: service, root })
+    }
+
+    /// Starts nginx with what is in `folder`/www and waits until it answers with `file`. `more`: further lines of its
+    /// server block.
+    pub(crate) fn start_nginx(&self, name: &str, folder: &Path, more: &str, file: &str) -> Result<Service> {
         let config = folder.join("nginx.conf");
-        fs::write(&config, configuration(&folder))?;
+        fs::write(&config, configuration(folder, more))?;
         let mut command = self.server().command("nginx");
-        command.arg("-p").arg(&folder).arg("-c").arg(&config).arg("-e").arg(folder.join("error"));
-        let mut service = self.start_service("nginx", &mut command)?;
+        command.arg("-p").arg(folder).arg("-c").arg(&config).arg("-e").arg(folder.join("error"));
+        let mut service = self.start_service(name, &mut command)?;
         wait::until_true("nginx answers", Duration::from_secs(10), || {
             if service.ended()?.is_some() {
                 bail!("nginx ended: {}", service.log_tail());
             }
             let mut curl = self.server().command("curl");
-            program::run(curl.args(["-sS", "-f", "http://127.0.0.1/small.bin", "-o", "/dev/null"]))?;
+            let url = format!("http://127.0.0.1/{file}");
+            program::run(curl.args(["-sS", "-f", &url, "-o", "/dev/null"]))?;
             Ok(true)
         })?;
-        Ok(Web { _service: service, root })
+        Ok(service)
     }
 
     /// A curl in the client's namespace that asks from `from`; `seconds` bounds it in all.
@@ -159,7 +167,7 @@ fn url(to: IpAddr, file: &str) -> String {
     format!("http://{}/{file}", SocketAddr::new(to, 80))
 }
 
-fn configuration(folder: &Path) -> String {
+fn configuration(folder: &Path, more: &str) -> String {
     let temp = folder.display();
     format!(
         "daemon off;
@@ -179,6 +187,7 @@ fn configuration(folder: &Path) -> String {
                 listen 80;
                 listen [::]:80;
                 root {temp}/www;
+                {more}
             }}
         }}\n"
     )

@@ -9,9 +9,10 @@ use samepath_tests::bed::plan::{self, CONTROL_PORT, End, Family, NODES};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::capture::Frame;
 use samepath_tests::frame::Way;
-use samepath_tests::raw_port::RawPort;
+use samepath_tests::inlet::Inlet;
+use samepath_tests::lab::random::Random;
 use samepath_tests::scenario::kept::{Kept, Traffic, start_echo};
-use samepath_tests::{link, wait};
+use samepath_tests::wait;
 
 /// How long something may take to become true.
 const SOON: Duration = Duration::from_secs(30);
@@ -19,20 +20,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// Datagrams of one test; `SAMEPATH_FORGED` asks for more.
 const DATAGRAMS: usize = 20_000;
 
-/// Datagrams sent before the link is asked whether all arrived; a veth's ring has 256 entries.
-const CHUNK: usize = 128;
-
 /// Ethernet, IPv4, UDP.
 const HEADERS: usize = 14 + 20 + 8;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit.max(1)
-    }
-}
 
 /// A datagram of the control channel to node 1, once seen on the link.
 struct Heard {
@@ -60,13 +49,14 @@ impl Heard {
     fn forged(&self, way: usize, random: &mut Random) -> Result<Vec<u8>> {
         let mut payload = self.payload.clone();
         let length = payload.len();
+        let mut below = |limit: usize| random.within(0..limit.max(1) as u64) as usize;
         match way {
             0 => {}
-            1 => payload[random.below(length)] ^= 1 << random.below(8),
-            2 => payload.truncate(random.below(length)),
+            1 => payload[below(length)] ^= 1 << below(8),
+            2 => payload.truncate(below(length)),
             // The header with the connection's name stays, and the key is guessed.
-            3 => payload[length.min(16)..].fill_with(|| random.below(256) as u8),
-            _ => payload.fill_with(|| random.below(256) as u8),
+            3 => payload[length.min(16)..].fill_with(|| below(256) as u8),
+            _ => payload.fill_with(|| below(256) as u8),
         }
         self.way.udp(&payload)
     }
@@ -96,18 +86,13 @@ fn epochs(bed: &Bed) -> Result<Vec<u64>> {
 
 /// Sends `count` forged datagrams to node 1.
 fn forge(bed: &Bed, heard: &[Heard], count: usize) -> Result<()> {
-    let port = RawPort::open(bed.switch(), "n1")?;
-    let arrived = || Ok::<_, anyhow::Error>(link::counters(bed.node_namespace(1), "cluster")?.rx_packets);
-    let before = arrived()?;
-    let mut random = Random(1);
+    let mut inlet = Inlet::open((bed.switch(), "n1"), (bed.node_namespace(1), "cluster"))?;
+    let mut random = Random::new(1);
     for number in 0..count {
-        let one = &heard[random.below(heard.len())];
-        port.send(&one.forged(number % 5, &mut random)?)?;
-        if number % CHUNK == CHUNK - 1 {
-            wait::until_true("the datagrams arrive", SOON, || Ok(arrived()? - before > number as u64))?;
-        }
+        let one = &heard[random.within(0..heard.len() as u64) as usize];
+        inlet.send(&one.forged(number % 5, &mut random)?)?;
     }
-    Ok(())
+    inlet.wait_arrived()
 }
 
 #[test]

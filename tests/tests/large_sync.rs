@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{self, End, Family};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::frame::Way;
-use samepath_tests::raw_port::RawPort;
+use samepath_tests::inlet::Inlet;
 use samepath_tests::scenario::kept::{Kept, Traffic, start_echo};
-use samepath_tests::{link, wait};
+use samepath_tests::wait;
 
 /// Sessions of one test; `SAMEPATH_SESSIONS` asks for more.
 const SESSIONS: usize = 30_000;
@@ -17,9 +17,6 @@ const SESSIONS: usize = 30_000;
 /// How long a step may take for each session, and how long anyhow.
 const EACH: Duration = Duration::from_micros(200);
 const SOON: Duration = Duration::from_secs(30);
-
-/// Frames sent before the link is asked whether all arrived; a veth's ring has 256 entries.
-const CHUNK: usize = 128;
 
 /// Flows of one source address.
 const PORTS: usize = 50_000;
@@ -37,9 +34,7 @@ fn speak(bed: &Bed, sessions: usize, back: bool) -> Result<()> {
         false => (bed.router_a(), "inside", End::RouterA(1), End::Inside(1)),
         true => (bed.router_b(), "outside", End::RouterB(1), End::Outside(1)),
     };
-    let port = RawPort::open(router, "n1")?;
-    let arrived = || Ok::<_, anyhow::Error>(link::counters(bed.node_namespace(1), interface)?.rx_packets);
-    let before = arrived()?;
+    let mut inlet = Inlet::open((router, "n1"), (bed.node_namespace(1), interface))?;
     for number in 0..sessions {
         let client = (
             IpAddr::V4(Ipv4Addr::new(10, 1, 0, 100 + (number / PORTS) as u8)),
@@ -47,12 +42,9 @@ fn speak(bed: &Bed, sessions: usize, back: bool) -> Result<()> {
         );
         let server = (IpAddr::V4(Ipv4Addr::new(10, 2, 0, 200)), 53);
         let (source, destination) = if back { (server, client) } else { (client, server) };
-        port.send(&Way { from, to, vlan: None, source, destination }.udp(b"?")?)?;
-        if number % CHUNK == CHUNK - 1 {
-            wait::until_true("the frames arrive", SOON, || Ok(arrived()? - before > number as u64))?;
-        }
+        inlet.send(&Way { from, to, vlan: None, source, destination }.udp(b"?")?)?;
     }
-    Ok(())
+    inlet.wait_arrived()
 }
 
 #[test]

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{End, Family};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::capture::Frame;
+use samepath_tests::inlet::Inlet;
 use samepath_tests::lab::random::Random;
-use samepath_tests::raw_port::RawPort;
 use samepath_tests::scenario::steady::Steady;
-use samepath_tests::{link, wait};
+use samepath_tests::wait;
 use serde_json::Value;
 
 /// Traffic that is recorded.
@@ -21,9 +21,6 @@ const SOON: Duration = Duration::from_secs(10);
 /// Longer than a node that is believed again needs to be a member (`--peer-timeout-ms` is 800).
 const BELIEVED: Duration = Duration::from_millis(1600);
 
-/// Frames sent before the node is asked whether they arrived; a veth's ring has 256 entries.
-const CHUNK: usize = 128;
-
 /// Datagrams of the control channel with a bit flipped.
 const FLIPPED: usize = 2_560;
 
@@ -31,33 +28,18 @@ const FLIPPED: usize = 2_560;
 const UDP_CHECKSUM: usize = 14 + 20 + 6;
 const UDP_PAYLOAD: usize = 14 + 20 + 8;
 
-/// A port of the switch, and how much arrives at node 1 through it.
-struct Wire<'a> {
-    bed: &'a Bed,
-    port: RawPort,
-    sent: u64,
-}
+/// A port of the switch that leads to node 1.
+struct Wire<'a>(Inlet<'a>);
 
 impl<'a> Wire<'a> {
     fn open(bed: &'a Bed) -> Result<Self> {
-        Ok(Self { bed, port: RawPort::open(bed.switch(), "n1")?, sent: 0 })
+        Inlet::open((bed.switch(), "n1"), (bed.node_namespace(1), "cluster")).map(Self)
     }
 
-    /// Sends frames so slowly that none is lost on the way.
+    /// Sends frames and waits until all have arrived.
     fn send<'b>(&mut self, frames: impl IntoIterator<Item = &'b [u8]>) -> Result<()> {
-        let arrived =
-            || -> Result<u64> { Ok(link::counters(self.bed.node_namespace(1), "cluster")?.rx_packets) };
-        let before = arrived()?;
-        let mut sent = 0;
-        for frame in frames {
-            self.port.send(frame)?;
-            sent += 1;
-            if sent % CHUNK as u64 == 0 {
-                wait::until_true("they arrive", SOON, || Ok(arrived()? >= before + sent))?;
-            }
-        }
-        self.sent += sent;
-        wait::until_true("all arrive", SOON, || Ok(arrived()? >= before + sent))
+        frames.into_iter().try_for_each(|frame| self.0.send(frame))?;
+        self.0.wait_arrived()
     }
 }
 
@@ -151,19 +133,15 @@ fn datagrams_with_a_bit_flipped_do_not_disturb_the_control_channel() -> Result<(
     let mut random = Random::new(1);
     let mut below = |limit: usize| random.within(0..limit as u64) as usize;
     let mut wire = Wire::open(&bed)?;
-    for _ in 0..FLIPPED / CHUNK {
-        let chunk: Vec<Vec<u8>> = (0..CHUNK)
-            .map(|_| {
-                let mut frame = originals[below(originals.len())].to_vec();
-                // 0: no checksum (RFC 768), so that it is QUIC that has to see it.
-                frame[UDP_CHECKSUM..UDP_PAYLOAD].fill(0);
-                let at = UDP_PAYLOAD + below(frame.len() - UDP_PAYLOAD);
-                frame[at] ^= 1 << below(8);
-                frame
-            })
-            .collect();
-        wire.send(chunk.iter().map(Vec::as_slice))?;
+    for _ in 0..FLIPPED {
+        let mut frame = originals[below(originals.len())].to_vec();
+        // 0: no checksum (RFC 768), so that it is QUIC that has to see it.
+        frame[UDP_CHECKSUM..UDP_PAYLOAD].fill(0);
+        let at = UDP_PAYLOAD + below(frame.len() - UDP_PAYLOAD);
+        frame[at] ^= 1 << below(8);
+        wire.0.send(&frame)?;
     }
+    wire.0.wait_arrived()?;
     ensure!(members(&bed)? == before, "{before:?} became {:?}", members(&bed)?);
     traffic.end()?.nothing_was_lost()?;
     wait::until_true("sessions go on being replicated", SOON, || {
@@ -174,6 +152,6 @@ fn datagrams_with_a_bit_flipped_do_not_disturb_the_control_channel() -> Result<(
         );
         Ok(true)
     })?;
-    println!("{} datagrams with a bit flipped", wire.sent);
+    println!("{} datagrams with a bit flipped", wire.0.sent());
     bed.finish()
 }

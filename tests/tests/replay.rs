@@ -5,18 +5,12 @@
 mod files;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use samepath_tests::bed::plan::{self, CLUSTER_ID, End, Family, TUNNEL_PORT};
 use samepath_tests::bed::{Bed, Shape};
 use samepath_tests::frame::Way;
-use samepath_tests::link;
-use samepath_tests::raw_port::RawPort;
-use samepath_tests::wait;
-
-/// Frames sent before the interface is asked whether all arrived; a veth's ring has 256 entries.
-const CHUNK: usize = 128;
+use samepath_tests::inlet::Inlet;
 
 /// The shortest frame the kernel lets out: an Ethernet header.
 const SHORTEST: usize = 14;
@@ -28,27 +22,23 @@ const TUNNEL: usize = 14 + 20 + 8 + 8 + 4 + OPTION_DATA;
 const OPTION_DATA: usize = 36;
 
 /// One way into node 1.
-struct Inlet<'a> {
-    bed: &'a Bed,
+struct Road<'a> {
     interface: &'static str,
     /// Largest frame the link carries, Ethernet header included.
     longest: usize,
-    port: RawPort,
-    sent: u64,
-    received_before: u64,
+    inlet: Inlet<'a>,
     too_long: usize,
     too_short: usize,
 }
 
-impl<'a> Inlet<'a> {
+impl<'a> Road<'a> {
     fn open(bed: &'a Bed, interface: &'static str) -> Result<Self> {
-        let (port, longest) = match interface {
-            "inside" => (RawPort::open(bed.router_a(), "n1")?, 1514),
-            _ => (RawPort::open(bed.switch(), "n1")?, plan::CLUSTER_MTU as usize + 14),
+        let (from, longest) = match interface {
+            "inside" => (bed.router_a(), 1514),
+            _ => (bed.switch(), plan::CLUSTER_MTU as usize + 14),
         };
-        let received_before = link::counters(bed.node_namespace(1), interface)?.rx_packets;
-        let (sent, too_long, too_short) = (0, 0, 0);
-        Ok(Self { bed, interface, longest, port, sent, received_before, too_long, too_short })
+        let inlet = Inlet::open((from, "n1"), (bed.node_namespace(1), interface))?;
+        Ok(Self { interface, longest, inlet, too_long: 0, too_short: 0 })
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<()> {
@@ -57,31 +47,21 @@ impl<'a> Inlet<'a> {
         } else if frame.len() < SHORTEST {
             self.too_short += 1;
         } else {
-            self.port.send(frame)?;
-            self.sent += 1;
-            if self.sent.is_multiple_of(CHUNK as u64) {
-                self.wait_arrived()?;
-            }
+            self.inlet.send(frame)?;
         }
         Ok(())
     }
 
-    fn wait_arrived(&self) -> Result<()> {
-        wait::until_true("the replayed frames arrive", Duration::from_secs(10), || {
-            let counters = link::counters(self.bed.node_namespace(1), self.interface)?;
-            let arrived = counters.rx_packets - self.received_before;
-            ensure!(arrived >= self.sent, "{arrived} of {} arrived", self.sent);
-            Ok(true)
-        })
-    }
-
-    fn close(self) -> Result<()> {
-        self.wait_arrived()?;
+    fn close(mut self) -> Result<()> {
+        self.inlet.wait_arrived()?;
         println!(
             "{}: {} frames sent, {} too long for the link, {} too short to send",
-            self.interface, self.sent, self.too_long, self.too_short
+            self.interface,
+            self.inlet.sent(),
+            self.too_long,
+            self.too_short
         );
-        ensure!(self.sent > 1000, "too few frames to mean anything");
+        ensure!(self.inlet.sent() > 1000, "too few frames to mean anything");
         Ok(())
     }
 }
@@ -125,8 +105,8 @@ fn a_running_node_stands_every_capture_and_counts_every_frame() -> Result<()> {
     let Some(folder) = files::folder("replay into a running node") else { return Ok(()) };
     let mut bed = Bed::new("replay", Shape::default())?;
     bed.start_nodes(&[])?;
-    let mut data = Inlet::open(&bed, "inside")?;
-    let mut cluster = Inlet::open(&bed, "cluster")?;
+    let mut data = Road::open(&bed, "inside")?;
+    let mut cluster = Road::open(&bed, "cluster")?;
     let mut outcome = Ok(());
     let totals = files::each_frame(&folder, |name, number, frame| {
         if outcome.is_ok() {
@@ -150,7 +130,7 @@ fn a_running_node_stands_every_capture_and_counts_every_frame() -> Result<()> {
     bed.finish()
 }
 
-fn replay(data: &mut Inlet<'_>, cluster: &mut Inlet<'_>, frame: &[u8]) -> Result<()> {
+fn replay(data: &mut Road<'_>, cluster: &mut Road<'_>, frame: &[u8]) -> Result<()> {
     data.send(frame)?;
     data.send(&addressed_to(frame, End::Inside(1)))?;
     cluster.send(&addressed_to(frame, End::Cluster(1)))?;
@@ -158,7 +138,7 @@ fn replay(data: &mut Inlet<'_>, cluster: &mut Inlet<'_>, frame: &[u8]) -> Result
         cluster.too_long += 1;
         return Ok(());
     }
-    cluster.send(&tunnelled(frame, data.sent)?)
+    cluster.send(&tunnelled(frame, data.inlet.sent())?)
 }
 
 fn print(totals: &files::Totals) {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -41,24 +40,6 @@ pub fn start(bed: &Bed, files: &Files, tls: Option<Tls>) -> Result<Service> {
     for (name, bytes) in files {
         fs::write(root.join(name), bytes)?;
     }
-    let config = folder.join("nginx.conf");
-    fs::write(&config, configuration(&folder, tls))?;
-    let mut command = bed.server().command("nginx");
-    command.arg("-p").arg(&folder).arg("-c").arg(&config).arg("-e").arg(folder.join("error"));
-    let mut service = bed.start_service("origin", &mut command)?;
-    wait::until_true("the web server answers", Duration::from_secs(10), || {
-        if service.ended()?.is_some() {
-            bail!("nginx ended: {}", service.log_tail());
-        }
-        let mut curl = bed.server().command("curl");
-        program::run(curl.args(["-sSf", "http://127.0.0.1/same.bin", "-o", "/dev/null"]))?;
-        Ok(true)
-    })?;
-    Ok(service)
-}
-
-fn configuration(folder: &Path, tls: Option<Tls>) -> String {
-    let temp = folder.display();
     let tls = tls.map_or(String::new(), |tls| {
         format!(
             "listen 443 ssl; listen [::]:443 ssl; ssl_certificate {}; ssl_certificate_key {};",
@@ -66,29 +47,8 @@ fn configuration(folder: &Path, tls: Option<Tls>) -> String {
             tls.key.display()
         )
     });
-    format!(
-        "daemon off;
-        worker_processes 1;
-        user root;
-        pid {temp}/pid;
-        error_log {temp}/error;
-        events {{ worker_connections 1024; }}
-        http {{
-            access_log off;
-            client_body_temp_path {temp}/body;
-            proxy_temp_path {temp}/proxy;
-            fastcgi_temp_path {temp}/fastcgi;
-            uwsgi_temp_path {temp}/uwsgi;
-            scgi_temp_path {temp}/scgi;
-            server {{
-                listen 80;
-                listen [::]:80;
-                {tls}
-                root {temp}/www;
-                location = /slow.bin {{ limit_rate {SLOW_RATE}; }}
-            }}
-        }}\n"
-    )
+    let slow = format!("location = /slow.bin {{ limit_rate {SLOW_RATE}; }}");
+    bed.start_nginx("origin", &folder, &format!("{tls}\n{slow}"), "same.bin")
 }
 
 /// Gets a file over HTTP; it must be what the server has.
