@@ -44,6 +44,16 @@ pub enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Write one archive with what somebody elsewhere needs to see of this host and the node on it: configuration, what
+    /// the node says, what doctor finds, the kernel's view, logs; no keys
+    Sysdump {
+        /// The archive, which must not be there yet [default: samepath-sysdump-node-N-TIME.tar.gz in this folder]
+        #[arg(short = 'w', long = "write", value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// What is to run; without: the running node, else the only file in /etc/samepath
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Tune this host in stages, and undo it
     Setup {
         /// What to do.

@@ -19,6 +19,7 @@ pub mod replicate;
 pub mod routes;
 pub mod setup;
 pub mod stall;
+pub mod sysdump;
 pub mod systemd;
 pub mod tunnel_keys;
 pub mod watchdog;

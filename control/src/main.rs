@@ -14,12 +14,14 @@ use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
 use samepath::operator::{capture, drain, top, trace};
 use samepath::policy::PolicyFile;
 use samepath::setup;
+use samepath::sysdump;
 
 fn main() -> ExitCode {
     let code = match Cli::of_process().command {
         Command::Run(flags) => run(&flags),
         Command::Check(flags) => check(&flags),
         Command::Doctor { json, flags } => examine(&flags, json),
+        Command::Sysdump { file, flags } => dump(file.as_deref(), &flags),
         Command::Setup { command } => set_up(&command),
         Command::Keys { command } => make_keys(&command),
         Command::Completions { shell } => written(args::completions(shell, &mut io::stdout())),
@@ -75,6 +77,32 @@ fn examine(flags: &Flags, json: bool) -> u8 {
         // A reader that stops reading (`| head`) is no error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => written(Err(error)),
         _ => doctor::exit_code(&findings),
+    }
+}
+
+fn dump(file: Option<&Path>, flags: &Flags) -> u8 {
+    let place = Place::here();
+    let case = Case::read(&place, flags, &variables());
+    match sysdump::write(&case, &place, file) {
+        Ok(dump) => {
+            for missing in &dump.missing {
+                complain(missing);
+            }
+            complain(&format_args!(
+                "wrote {} with {} items; {} could not be read. It has addresses and routes, no keys: look before you send it",
+                dump.file.display(),
+                dump.items,
+                dump.missing.len()
+            ));
+            FINE
+        }
+        Err(error) => {
+            let name = file.map_or_else(|| ".".into(), |file| file.display().to_string());
+            complain(&format_args!(
+                "the archive {name} cannot be written ({error}): name a new file with --write, where there is room"
+            ));
+            FAILED
+        }
     }
 }
 

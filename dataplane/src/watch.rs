@@ -81,6 +81,8 @@ pub struct Sieve {
     value: u32,
     from: Half,
     to: Half,
+    /// The same by the way a plain packet goes: [`Direction::LoToHi`], the other.
+    turns: [Turn; 2],
     both_ways: bool,
     zone: Option<u8>,
 }
@@ -105,34 +107,67 @@ impl Asked {
         let (lo, hi) = ((u128::from_be_bytes(lo), lo_port), (u128::from_be_bytes(hi), hi_port));
         Self { lo, hi, proto_vlans, direction: packet.direction, zone, portless }
     }
+}
 
-    /// The same of a plain one.
+/// A filter as the words of a [`Plain`] are compared with it, for one order of the ends.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Mask and value of [`Plain::rest`].
+    rest: (u64, u64),
+    /// Of [`Plain::ends`]: of IPv4 the first word, of IPv6 all.
+    ipv4: (u64, u64),
+    ipv6: [(u64, u64); 4],
+}
+
+impl Turn {
+    /// `lo` and `hi`: what is asked of the lower and the higher end; `vlans`: mask and value of what keys have of protocol and
+    /// VLANs.
+    fn new(lo: &Half, hi: &Half, vlans: (u32, u32)) -> Self {
+        let rest =
+            |lo: u16, hi: u16, vlans: u32| u64::from(lo) | u64::from(hi) << 16 | u64::from(vlans) << 32;
+        let words = |number: u128| [((number >> 64) as u64).to_be(), (number as u64).to_be()];
+        let [[lo0, lo1], [hi0, hi1]] = [lo, hi].map(|half| {
+            let (mask, value) = (words(half.mask), words(half.value));
+            [(mask[0], value[0]), (mask[1], value[1])]
+        });
+        let low_bits = |lo: u128, hi: u128| u64::from(lo as u32) << 32 | u64::from(hi as u32);
+        let of_ipv4 = [lo, hi].iter().all(|half| MAPPED & half.mask & !LOW == half.value & !LOW);
+        Self {
+            rest: (rest(lo.port_mask, hi.port_mask, vlans.0), rest(lo.port, hi.port, vlans.1)),
+            // Where no IPv4 address can be meant nothing fits.
+            ipv4: if of_ipv4 { (low_bits(lo.mask, hi.mask), low_bits(lo.value, hi.value)) } else { (0, 1) },
+            ipv6: [lo0, lo1, hi0, hi1],
+        }
+    }
+
     #[inline(always)]
-    pub(crate) fn of_plain(plain: &Plain, zone: u8) -> Self {
-        let number =
-            |words: [u64; 2]| u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]));
-        let mapped = |address: u64| 0xffff << 32 | u128::from(address);
-        let [a, b, c, d] = plain.ends;
-        let (lo, hi) = match plain.ipv6 {
-            true => (number([a, b]), number([c, d])),
-            false => (mapped(a >> 32), mapped(a & 0xffff_ffff)),
+    fn holds(&self, plain: &Plain) -> bool {
+        let holds = |word: u64, (mask, value): (u64, u64)| word & mask == value;
+        let ends = match plain.ipv6 {
+            true => plain.ends.iter().zip(self.ipv6).all(|(&word, asked)| holds(word, asked)),
+            false => holds(plain.ends[0], self.ipv4),
         };
-        let (lo, hi) = ((lo, plain.rest as u16), (hi, (plain.rest >> 16) as u16));
-        let proto_vlans = (plain.rest >> 32) as u32;
-        Self { lo, hi, proto_vlans, direction: plain.direction, zone, portless: false }
+        ends && holds(plain.rest, self.rest)
     }
 }
+
+/// How keys have IPv4 addresses (RFC 4291 section 2.5.5.2), and the bits an address has of its own.
+const MAPPED: u128 = 0xffff << 32;
+const LOW: u128 = 0xffff_ffff;
 
 impl Sieve {
     /// Of a filter.
     pub fn new(filter: &Filter) -> Self {
         let protocol = filter.proto.map_or((0, 0), |proto| (0xff << 24, u32::from(proto) << 24));
         let vlan = filter.vlan.map_or((0, 0), |vlan| (0xfff, u32::from(vlan & 0xfff)));
+        let (mask, value) = (protocol.0 | vlan.0, protocol.1 | vlan.1);
+        let (from, to) = (Half::new(&filter.from), Half::new(&filter.to));
         Self {
-            mask: protocol.0 | vlan.0,
-            value: protocol.1 | vlan.1,
-            from: Half::new(&filter.from),
-            to: Half::new(&filter.to),
+            mask,
+            value,
+            from,
+            to,
+            turns: [Turn::new(&from, &to, (mask, value)), Turn::new(&to, &from, (mask, value))],
             both_ways: filter.both_ways,
             zone: filter.zone,
         }
@@ -152,6 +187,19 @@ impl Sieve {
         };
         let this_way = holds(&self.from, from) && holds(&self.to, to);
         this_way || self.both_ways && holds(&self.from, to) && holds(&self.to, from)
+    }
+}
+
+impl Sieve {
+    /// As [`Sieve::lets_through`], of a plain packet; `zone` is asked for if it matters.
+    #[inline(always)]
+    fn lets_plain_through(&self, plain: &Plain, zone: impl Fn() -> u8) -> bool {
+        let [this_way, back] = match plain.direction {
+            Direction::LoToHi => [&self.turns[0], &self.turns[1]],
+            Direction::HiToLo => [&self.turns[1], &self.turns[0]],
+        };
+        (this_way.holds(plain) || self.both_ways && back.holds(plain))
+            && self.zone.is_none_or(|asked| asked == zone())
     }
 }
 
@@ -304,6 +352,21 @@ impl Watch {
             bits |= u8::from(sieve.lets_through(asked)) << at;
         }
         bits
+    }
+
+    /// The same of a plain packet that arrived in the zone `zone` tells.
+    #[inline(always)]
+    pub(crate) fn wanted_plain(&self, plain: &Plain, zone: impl Fn() -> u8) -> u8 {
+        let mut bits = 0;
+        for (at, sieve) in self.sieves.iter().enumerate() {
+            bits |= u8::from(sieve.lets_plain_through(plain, &zone)) << at;
+        }
+        bits
+    }
+
+    /// Slots that are free.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
     }
 
     /// Filters that ask for nothing: they see what cannot be read too.

@@ -125,6 +125,8 @@ pub struct Stats {
     pub rings: Rings,
     /// Signs of life between peers.
     pub hello: Hello,
+    /// What arrived at the control port.
+    pub control: ControlPort,
     /// Packets waiting for a neighbour.
     pub held: u64,
     /// Each worker by itself.
@@ -157,6 +159,17 @@ pub struct Rings {
 pub struct Hello {
     pub rx: u64,
     pub tx: u64,
+}
+
+/// What arrived at the control port, in QUIC packets.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the documentation")]
+pub struct ControlPort {
+    pub packets: u64,
+    pub taken: u64,
+    pub discarded: BTreeMap<String, u64>,
+    pub keyless: u64,
+    pub failed: u64,
 }
 
 /// ICMP errors of the node's own.

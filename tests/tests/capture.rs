@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use samepath_tests::bed::plan::{End, Family};
-use samepath_tests::bed::{Bed, Service, Shape};
+use samepath_tests::bed::{Bed, SETTLE_SOON, Service, Shape};
 use samepath_tests::frame::Way;
 use samepath_tests::raw_port::RawPort;
 use samepath_tests::{artifacts, program, scenario, wait};
@@ -104,7 +104,8 @@ fn packets_are_in_the_file_with_their_verdicts_and_what_is_missed_is_counted() -
     scenario::keep_from_hosts(&bed)?;
     let policy = bed.runtime().join("policy.toml");
     std::fs::write(&policy, POLICY)?;
-    bed.start_nodes(&["--policy", &policy.display().to_string()])?;
+    let policy = policy.display().to_string();
+    bed.start_nodes(&[&["--policy", &policy][..], &SETTLE_SOON].concat())?;
     bed.wait_settled()?;
     let inside = RawPort::open(bed.router_a(), "n1")?;
     // Node 1 asks nobody: every packet comes once.

@@ -19,6 +19,7 @@ use samepath::doctor::CHECKS;
 use samepath::metrics::names::{Kind as MetricKind, Label, METRICS, Metric};
 use samepath::operator::api::{Replication, ServiceCount, Stats};
 use samepath::operator::client;
+use samepath::replicate::Discard;
 use samepath::setup::STAGES;
 use samepath_bpf::OUTCOMES;
 use samepath_dataplane::counters::Counters;
@@ -106,12 +107,18 @@ fn every_xdp_outcome_with_its_action() {
     assert_same("XDP outcomes (name, action)", &page, &code);
 }
 
+#[test]
+fn every_reason_of_the_control_port() {
+    let code: Vec<String> = Discard::ALL.iter().map(|why| why.name().to_owned()).collect();
+    assert_same("discards", &column(&operations().table("table:discards"), 0), &code);
+}
+
 /// Names of all numbers in a JSON document, like `tunnel.query_tx`; keys of maps by what they are.
 fn names(value: &Value, path: &str, found: &mut Vec<String>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
         Value::Object(fields) => match path {
-            "drops" | "tunnel.rejected" => found.push(below("REASON")),
+            "drops" | "tunnel.rejected" | "control.discarded" => found.push(below("REASON")),
             "services" => fields.values().for_each(|one| names(one, "services.NAME", found)),
             "xdp" => found.push(below("OUTCOME")),
             "replication" => fields.values().for_each(|peer| names(peer, "replication.PEER", found)),
@@ -160,7 +167,7 @@ fn place_of(metric: &Metric) -> String {
         .replace("services.*", "services.NAME")
         .replace(".[worker]", "[]");
     match path.as_str() {
-        "drops" | "tunnel.rejected" => format!("{path}.REASON"),
+        "drops" | "tunnel.rejected" | "control.discarded" => format!("{path}.REASON"),
         "xdp" => format!("{path}.OUTCOME"),
         _ => path,
     }

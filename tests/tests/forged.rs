@@ -1,6 +1,6 @@
 //! What nodes tell each other, sent again, changed, cut and made up: nobody believes it, nobody is cut off by it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -84,6 +84,18 @@ fn epochs(bed: &Bed) -> Result<Vec<u64>> {
     (1..=NODES).map(|node| bed.status(node)?["epoch"].as_u64().context("no epoch")).collect()
 }
 
+/// QUIC packets node 1 did not believe, by reason. Those without a key count when QUIC has come to all that arrived.
+fn unbelieved(bed: &Bed) -> Result<BTreeMap<String, u64>> {
+    let mut counts = bed.stats(1)?.control.discarded;
+    counts.insert("keyless".into(), bed.stats(1)?.control.keyless);
+    Ok(counts)
+}
+
+/// What of two counts came between them.
+fn between(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    after.iter().map(|(reason, count)| (reason.clone(), count - before.get(reason).unwrap_or(&0))).collect()
+}
+
 /// Sends `count` forged datagrams to node 1.
 fn forge(bed: &Bed, heard: &[Heard], count: usize) -> Result<()> {
     let mut inlet = Inlet::open((bed.switch(), "n1"), (bed.node_namespace(1), "cluster"))?;
@@ -114,19 +126,29 @@ fn what_nobody_said_on_the_control_channel_is_not_believed_and_cuts_nobody_off()
     for long in [true, false] {
         ensure!(heard.iter().any(|one| (one.payload[0] & 0x80 != 0) == long), "{} datagrams", heard.len());
     }
-    let (flows, before) = (known(&bed)?, epochs(&bed)?);
+    let (flows, before, counted) = (known(&bed)?, epochs(&bed)?, unbelieved(&bed)?);
     kept.mark()?;
     forge(&bed, &heard, count)?;
     ensure!(known(&bed)? == flows, "sessions changed: {:?}", known(&bed)?);
     ensure!(epochs(&bed)? == before, "members came or went: epochs {before:?}, {:?}", epochs(&bed)?);
     let told = kept.wait_for_calm()?;
     ensure!(told.broken.is_empty() && told.silent == 0, "{told:?}");
+    // Each datagram holds a packet or more. A beginning of a connection sent again is authentic and comes to nothing.
+    let reasons = || Ok::<_, anyhow::Error>(between(&counted, &unbelieved(&bed)?));
+    wait::until_true("each is counted by its reason", SOON, || {
+        let failed = bed.stats(1)?.control.failed;
+        Ok(reasons()?.values().sum::<u64>() + failed >= count as u64)
+    })?;
+    let reasons = reasons()?;
+    for reason in ["malformed", "connection", "tag", "replay", "keyless"] {
+        ensure!(reasons[reason] > 0, "none for {reason}: {reasons:?}");
+    }
     // Who is believed still is heard: new flows have their backups.
     drop(kept);
     let _kept = Kept::open(&bed, (&ends.0, &ends.1), traffic)?;
     wait::until_true("node 1 hears of new sessions", SOON, || {
         Ok(known(&bed)?.difference(&flows).count() >= traffic.tcp)
     })?;
-    println!("{count} datagrams made of {}: none believed", heard.len());
+    println!("{count} datagrams made of {}: none believed, {reasons:?}", heard.len());
     bed.finish()
 }

@@ -1,7 +1,10 @@
 //! What a node says to those who watch it: Prometheus and systemd.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -48,6 +51,47 @@ fn expected(stats: &Value) -> Vec<(String, Kind, u64)> {
         }
     }
     all
+}
+
+/// Text of an item of the archive unpacked into `folder`.
+fn item(folder: &Path, name: &str) -> Result<String> {
+    let top = std::fs::read_dir(folder)?.next().context("nothing in the archive")??.path();
+    std::fs::read_to_string(top.join(name)).with_context(|| format!("no {name} in the archive"))
+}
+
+#[test]
+fn a_sysdump_has_what_somebody_elsewhere_needs_and_no_secret() -> Result<()> {
+    let mut bed = Bed::new("sysdump", Shape::default())?;
+    bed.start_node(1, &["--join-grace-ms", "0"])?;
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("dump.tar.gz");
+    let archive = archive.to_str().context("the folder has a strange name")?;
+    let told = bed.cli(1)?.output(&["sysdump", "-w", archive])?;
+    ensure!(told.contains("items"), "{told}");
+    ensure!(std::fs::metadata(archive)?.permissions().mode() & 0o077 == 0, "others may read it");
+    let unpacked = folder.path().join("unpacked");
+    std::fs::create_dir(&unpacked)?;
+    program::run(Command::new("tar").args(["-xzf", archive, "-C"]).arg(&unpacked))?;
+    let status: Value = serde_json::from_str(&item(&unpacked, "node/status.json")?)?;
+    ensure!(status["node"] == 1 && status["kind"] == "status", "{status}");
+    ensure!(item(&unpacked, "configuration.txt")?.contains("--cluster-link cluster"));
+    ensure!(item(&unpacked, "doctor.txt")?.contains("hints"));
+    ensure!(item(&unpacked, "process/status")?.contains("samepath"));
+    let index = item(&unpacked, "index.txt")?;
+    ensure!(
+        index.contains("node/stats.json: ") && index.contains("interface/inside/features.txt"),
+        "{index}"
+    );
+    // Whatever is in the key files must be nowhere in the archive.
+    let secret = std::fs::read(bed.keys().join("cluster.secret"))?;
+    let everything = program::run(Command::new("tar").args(["-xzOf", archive]))?;
+    let line = String::from_utf8_lossy(&secret).lines().next().unwrap_or_default().to_owned();
+    ensure!(line.len() > 20 && !everything.contains(&line) && !everything.contains("PRIVATE KEY"));
+
+    let again = bed.cli(1)?.output(&["sysdump", "-w", archive])?;
+    ensure!(again.contains("cannot be written") && again.contains("--write"), "{again}");
+    bed.finish_nodes()?;
+    bed.remove()
 }
 
 #[test]

@@ -184,6 +184,7 @@ impl Node {
         stats.frames.free += self.depot.len() as u64;
         stats.services = self.service_counts();
         stats.rings = self.rings();
+        stats.control = self.replicator.arrivals().into();
         match self.steering.counters() {
             Ok(outcomes) => {
                 stats.xdp = outcomes.into_iter().map(|(name, count)| (name.into(), count)).collect();

@@ -383,6 +383,31 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("samepath_hello_rx_messages", Label::None, "hello.rx", "Hello messages accepted"),
     counter("samepath_hello_tx_messages", Label::None, "hello.tx", "Hello messages sent"),
+    counter("samepath_control_packets", Label::None, "control.packets", "QUIC packets at the control port"),
+    counter(
+        "samepath_control_taken_packets",
+        Label::None,
+        "control.taken",
+        "QUIC packets that were authentic and new",
+    ),
+    counter(
+        "samepath_control_discarded_packets",
+        Label::Key("reason"),
+        "control.discarded",
+        "QUIC packets that were not believed",
+    ),
+    gauge(
+        "samepath_control_keyless_packets",
+        Label::None,
+        "control.keyless",
+        "QUIC packets there was no key for (any more), and those on their way inside",
+    ),
+    counter(
+        "samepath_control_connections_failed",
+        Label::None,
+        "control.failed",
+        "Connections accepted that came to no agreement",
+    ),
     gauge("samepath_held_packets", Label::None, "held", "Packets waiting for a neighbour's link address"),
     counter("samepath_changes_resent", Label::None, "resent", "Session changes given to control again"),
     gauge(

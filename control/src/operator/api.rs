@@ -15,6 +15,7 @@ use super::symmetry::{NodeDetours, Symmetry};
 use super::trace::Trace;
 use super::watch::{WatchOrder, Watched};
 use super::why::{Flow, Why};
+use crate::replicate::{ArrivalStats, Discard};
 
 /// Version of the names and meanings in this file.
 pub const SCHEMA: u32 = 1;
@@ -533,6 +534,8 @@ pub struct Stats {
     pub rings: Rings,
     /// Signs of life between peers.
     pub hello: Hello,
+    /// What arrived at the control port.
+    pub control: ControlPort,
     /// Packets now waiting for a neighbour's link address, or for a first fragment.
     pub held: u64,
     /// Those that wait for a first fragment.
@@ -547,6 +550,30 @@ pub struct Stats {
     pub logs_lost: u64,
     /// Each worker by itself.
     pub workers: Vec<Worker>,
+}
+
+/// What arrived at the control port, in [`Stats`], in QUIC packets (RFC 9000).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControlPort {
+    /// All of them: `taken`, `keyless` and `discarded` together.
+    pub packets: u64,
+    /// Those that were authentic and new.
+    pub taken: u64,
+    /// Those that were not believed, by reason; every reason is listed.
+    pub discarded: BTreeMap<String, u64>,
+    /// Those QUIC has no key for (any more), or has not come to yet.
+    pub keyless: u64,
+    /// Connections accepted that came to no agreement: handshake, certificate, address.
+    pub failed: u64,
+}
+
+impl From<ArrivalStats> for ControlPort {
+    fn from(stats: ArrivalStats) -> Self {
+        let ArrivalStats { packets, taken, discarded, keyless, failed } = stats;
+        let named = Discard::ALL.iter().map(|why| why.name().to_owned()).zip(discarded);
+        Self { packets, taken, discarded: named.collect(), keyless, failed }
+    }
 }
 
 /// ICMP errors of the node's own, in [`Stats`].

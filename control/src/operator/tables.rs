@@ -345,6 +345,14 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("tunnel gather_tx", tunnel.gather_tx),
         plain("tunnel gather_rx", tunnel.gather_rx),
     ]);
+    let control = &stats.control;
+    rows.extend([
+        plain("control packets", control.packets),
+        plain("control taken", control.taken),
+        plain("control keyless", control.keyless),
+        plain("control failed", control.failed),
+    ]);
+    rows.extend(group("control discarded", &control.discarded, false));
     let answers = &stats.answers;
     rows.extend([
         plain("answers time_exceeded", answers.time_exceeded),

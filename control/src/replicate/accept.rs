@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use samepath_dataplane::flow::NodeId;
 
+use super::arrivals::Discard;
 use super::dial::close;
 use super::event::PeerEvent;
 use super::limits::HELLO_MS;
@@ -27,10 +28,13 @@ pub(super) async fn serve(shared: Arc<Shared>, endpoint: Endpoint, events: mpsc:
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) if is_welcome(&shared, &incoming, connections.len()) => {
-                    connections.spawn(receive(shared.clone(), incoming, events.clone()));
-                }
-                Some(incoming) => incoming.refuse(),
+                Some(incoming) => match welcome(&shared, &incoming, connections.len()) {
+                    Ok(()) => drop(connections.spawn(receive(shared.clone(), incoming, events.clone()))),
+                    Err(why) => {
+                        shared.arrivals.discard(why);
+                        incoming.refuse();
+                    }
+                },
                 None => return,
             },
             Some(_) = connections.join_next() => {}
@@ -40,17 +44,18 @@ pub(super) async fn serve(shared: Arc<Shared>, endpoint: Endpoint, events: mpsc:
 
 /// Strangers are turned away before their handshake costs anything; and so is a peer that dials
 /// faster than its old connections end.
-fn is_welcome(shared: &Shared, incoming: &Incoming, connections: usize) -> bool {
+fn welcome(shared: &Shared, incoming: &Incoming, connections: usize) -> Result<(), Discard> {
     let address = incoming.remote_address();
     let from = address.ip().to_canonical();
     if shared.peers.values().any(|peer| peer.address.ip() == from) {
-        return connections < 8 * shared.peers.len();
+        let has_room = connections < 8 * shared.peers.len();
+        return has_room.then_some(()).ok_or(Discard::Crowded);
     }
     let reason = format!(
         "something at {from} connects to the control port, but no peer is configured at that address: add it with --peer if it is a node"
     );
     shared.concluded(Side::Receiving, None, address, refused_by_us(&reason));
-    false
+    Err(Discard::Stranger)
 }
 
 /// One connection from beginning to end.
@@ -61,13 +66,17 @@ async fn receive(shared: Arc<Shared>, incoming: Incoming, events: mpsc::Sender<P
     let connection = match timeout(Duration::from_millis(HELLO_MS), incoming).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
+            shared.arrivals.fail();
             let ending = ending(&error, address);
             return shared.concluded(Side::Receiving, at_address, address, ending);
         }
-        Err(_) => return,
+        Err(_) => return shared.arrivals.fail(),
     };
     let (peer, end) = match identify(&shared, &connection) {
-        Err(refusal) => (at_address, refusal.into()),
+        Err(refusal) => {
+            shared.arrivals.fail();
+            (at_address, refusal.into())
+        }
         // Keys were renewed while this one shook hands under the old ones.
         Ok(peer) if !Arc::ptr_eq(&keys, &shared.client.load()) => {
             connection.close(VarInt::from_u32(SUPERSEDED), OTHER_KEYS);

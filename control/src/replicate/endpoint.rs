@@ -4,12 +4,16 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 use samepath_dataplane::flow::NodeId;
 
+use super::arrivals::Arrivals;
+use super::gate::{self, Gate, Judge};
 use super::limits::{DATAGRAMS, INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
+use super::seal::Counted;
 use super::{NodeKeys, ReplicateConfig, StartError, tls};
 
 /// The open port, and what dialling needs.
@@ -23,24 +27,42 @@ pub(super) fn configs(
     node: NodeId,
     keys: &NodeKeys,
     idle_timeout_ms: u32,
+    arrivals: &Arc<Arrivals>,
 ) -> Result<(ClientConfig, ServerConfig), StartError> {
     let (client, server) = tls::configs(node, keys)?;
     let transport = Arc::new(transport(idle_timeout_ms));
+    let client = Counted::new(Arc::new(client), arrivals.clone());
     let mut client = ClientConfig::new(Arc::new(client));
     client.transport_config(transport.clone());
+    let server = Counted::new(Arc::new(server), arrivals.clone());
     let mut server = ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(transport);
     Ok((client, server))
 }
 
 /// Opens the control port.
-pub(super) fn open(config: &ReplicateConfig) -> Result<Tls, StartError> {
-    let (client, server) = configs(config.node, &config.keys, config.idle_timeout_ms)?;
+pub(super) fn open(config: &ReplicateConfig, arrivals: &Arc<Arrivals>) -> Result<Tls, StartError> {
+    let (client, server) = configs(config.node, &config.keys, config.idle_timeout_ms, arrivals)?;
     let socket = bind(config)?;
+    let names = rand::random();
+    let peers = config.peers.iter().map(|(_, address)| address.ip().to_canonical()).collect();
+    let judge = Judge::new(peers, names, arrivals.clone());
     let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
-        .map_err(|cause| StartError::Bind { address: config.bind, cause })?;
+    let endpoint = runtime.wrap_udp_socket(socket).and_then(|socket| {
+        let gate = Arc::new(Gate::new(socket, judge));
+        Endpoint::new_with_abstract_socket(quic(names), Some(server), gate, runtime)
+    });
+    let endpoint = endpoint.map_err(|cause| StartError::Bind { address: config.bind, cause })?;
     Ok(Tls { endpoint, client })
+}
+
+/// Connections get names that the gate in front of the port knows by the key `names`.
+fn quic(names: u64) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .supported_versions(vec![gate::VERSION])
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(names)));
+    config
 }
 
 fn bind(config: &ReplicateConfig) -> Result<std::net::UdpSocket, StartError> {

@@ -7,10 +7,12 @@
 //! thin shell that carries its frames over QUIC.
 
 mod accept;
+pub mod arrivals;
 mod config;
 mod dial;
 mod endpoint;
 pub mod event;
+mod gate;
 pub mod hello;
 pub mod limits;
 pub mod log;
@@ -19,6 +21,7 @@ pub mod message;
 mod receiver;
 pub mod refusal;
 mod replicator;
+mod seal;
 mod sender;
 mod stream;
 pub mod tls;
@@ -26,6 +29,7 @@ pub mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use arrivals::{ArrivalStats, Discard};
 pub use config::{DEFAULT_PORT, ReplicateConfig, StartError};
 pub use event::{BulkRoom, PeerEvent, PeerStats};
 pub use message::Claim;

@@ -16,6 +16,7 @@ use samepath_dataplane::flow::{FlowKey, Generation, NodeId};
 use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
+use super::arrivals::{ArrivalStats, Arrivals};
 use super::endpoint::{self, Tls};
 use super::event::{BulkRoom, PeerEvent, PeerStats};
 use super::hello::{Identity, Versions};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) client: ArcSwap<ClientConfig>,
     idle_timeout_ms: u32,
     pub(super) peers: BTreeMap<NodeId, PeerLink>,
+    pub(super) arrivals: Arc<Arrivals>,
     clock: Clock,
     machine: Mutex<Machine>,
     /// The machine may have events.
@@ -127,7 +129,8 @@ impl Replicator {
         clock: Clock,
     ) -> Result<(Self, mpsc::Receiver<PeerEvent>), StartError> {
         config.check()?;
-        let Tls { endpoint, client } = endpoint::open(&config)?;
+        let arrivals = Arc::new(Arrivals::default());
+        let Tls { endpoint, client } = endpoint::open(&config, &arrivals)?;
         let identity = Identity {
             node: config.node,
             cluster: config.cluster,
@@ -146,6 +149,7 @@ impl Replicator {
             client: ArcSwap::from_pointee(client),
             idle_timeout_ms: config.idle_timeout_ms,
             peers: config.peers.iter().map(link).collect(),
+            arrivals,
             clock,
             machine: Mutex::new(Machine::new(identity, &config.peers, config.log_capacity)),
             news: Notify::new(),
@@ -166,8 +170,8 @@ impl Replicator {
     ///
     /// Errors: the keys are another node's or unusable; nothing has changed then.
     pub fn renew_keys(&self, keys: &NodeKeys) -> Result<(), StartError> {
-        let (client, server) =
-            endpoint::configs(self.shared.identity.node, keys, self.shared.idle_timeout_ms)?;
+        let Shared { identity, idle_timeout_ms, arrivals, .. } = &*self.shared;
+        let (client, server) = endpoint::configs(identity.node, keys, *idle_timeout_ms, arrivals)?;
         self.shared.client.store(Arc::new(client));
         self.endpoint.set_server_config(Some(server));
         for link in self.shared.peers.values() {
@@ -295,6 +299,11 @@ impl Replicator {
             peer.rtt_ms = self.shared.rtt_ms(peer.peer);
         }
         stats
+    }
+
+    /// What arrived at the control port.
+    pub fn arrivals(&self) -> ArrivalStats {
+        self.shared.arrivals.stats()
     }
 
     /// Changes that the connected peer furthest behind has not acknowledged.

@@ -97,21 +97,53 @@ fn slots_are_made_once_and_go_round() {
     assert!(watch.slot().is_some() && watch.take().is_some());
 }
 
-/// The fast path's reading of a packet is asked as the other one is.
+/// The fast path's reading of a packet, as `Plain::read` leaves it.
+fn plain(from: (&str, u16), to: (&str, u16), protocol: u8, vlan: u16) -> Plain {
+    let Asked { lo, hi, proto_vlans, direction, .. } = asked(from, to, protocol, vlan, 0);
+    let ipv6 = from.0.contains(':');
+    let words = |number: u128| [((number >> 64) as u64).to_be(), (number as u64).to_be()];
+    let ([a, b], [c, d]) = (words(lo.0), words(hi.0));
+    let ends =
+        if ipv6 { [a, b, c, d] } else { [u64::from(lo.0 as u32) << 32 | u64::from(hi.0 as u32), 0, 0, 0] };
+    let rest = u64::from(lo.1) | u64::from(hi.1) << 16 | u64::from(proto_vlans) << 32;
+    Plain { ends, ipv6, rest, direction, ..Plain::default() }
+}
+
 #[test]
 fn a_plain_packet_is_asked_as_any_other() {
-    for (from, to) in [(CLIENT, SERVER), (SERVER, CLIENT)] {
-        let ports = if from.0 < to.0 { (from.1, to.1) } else { (to.1, from.1) };
-        let long = asked(from, to, proto::TCP, 0, 1);
-        let addresses = u64::from(u32::from_be_bytes([10, 1, 0, 10])) << 32
-            | u64::from(u32::from_be_bytes([10, 2, 0, 10]));
-        let plain = Plain {
-            ends: [addresses, 0, 0, 0],
-            // As `Plain::finish` writes it: the lower end's port below.
-            rest: u64::from(ports.0) | u64::from(ports.1) << 16 | u64::from(proto::TCP) << 56,
-            direction: long.direction,
-            ..Plain::default()
-        };
-        assert_eq!(format!("{:?}", Asked::of_plain(&plain, 1)), format!("{long:?}"));
+    let ends = [CLIENT, SERVER, ("10.1.0.10", 443), ("fd00::1", 4000), ("fd00::2", 443), ("fd00:1::1", 443)];
+    let ways: Vec<_> = ends
+        .iter()
+        .flat_map(|from| ends.iter().map(move |to| (*from, *to)))
+        .filter(|(from, to)| from != to && from.0.contains(':') == to.0.contains(':'))
+        .collect();
+    let mut halves = vec![
+        End::default(),
+        end("0.0.0.0", 0, Some(443)),
+        end("fd00::", 16, None),
+        end("fd00::1", 128, None),
+    ];
+    halves.extend([end("10.1.0.0", 16, None), end("10.2.0.10", 32, Some(443)), end("::", 0, Some(4000))]);
+    let others = [
+        (None, None, None),
+        (Some(proto::TCP), None, Some(2)),
+        (Some(proto::UDP), Some(7), None),
+        (None, Some(0), Some(1)),
+    ];
+    let (mut through, mut held) = (0, 0);
+    for (from, to) in halves.iter().flat_map(|from| halves.iter().map(move |to| (*from, *to))) {
+        for ((proto, vlan, zone), both_ways) in others.iter().flat_map(|one| [(*one, false), (*one, true)]) {
+            let filter = Filter { proto, from, to, both_ways, vlan, zone };
+            for (one, other) in &ways {
+                for (protocol, tag) in [(proto::TCP, 0), (proto::UDP, 7)] {
+                    let long = lets(filter, &asked(*one, *other, protocol, tag, 2));
+                    let short =
+                        Sieve::new(&filter).lets_plain_through(&plain(*one, *other, protocol, tag), || 2);
+                    assert_eq!(short, long, "{filter:?} of {one:?} to {other:?}");
+                    *(if long { &mut through } else { &mut held }) += 1;
+                }
+            }
+        }
     }
+    assert!(through > 100 && held > 1000, "{through} and {held}");
 }

@@ -55,6 +55,11 @@ impl Allowance {
         Self { rate, bucket: Bucket::default() }
     }
 
+    /// So many are there.
+    pub(super) fn left(&self, now: NowMs) -> u32 {
+        self.bucket.tokens(&self.rate, now) / TOKEN
+    }
+
     /// Takes one; false if there is none.
     pub(super) fn take(&mut self, now: NowMs) -> bool {
         self.bucket.take(1, &self.rate, now)

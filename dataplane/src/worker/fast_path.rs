@@ -33,6 +33,10 @@ use crate::xsk::Io;
 pub(super) struct Glance {
     /// The packet is plain; otherwise nothing else here means anything.
     pub(super) is_plain: bool,
+    /// It is, and nobody wants to see what happens to it.
+    pub(super) is_fast: bool,
+    /// Its place in the burst; known while somebody looks on.
+    pub(super) at: u16,
     pub(super) plain: Plain,
     name: Name,
     found: Found,
@@ -82,36 +86,24 @@ impl FastPath {
 impl<I: Io> Worker<I> {
     /// Works on the frames in `burst`, in order. `counted`: another core has counted them as received.
     pub(super) fn run_burst(&mut self, counted: bool, now: NowMs) {
-        if self.watching.is_some() {
-            return self.run_watched_burst(counted, now);
-        }
         let mut burst = std::mem::take(&mut self.burst);
         let mut glances = std::mem::take(&mut self.fast.glances);
         if glances.len() < burst.len() {
             glances.resize(burst.len(), Glance::default());
         }
         self.glance_at(&burst, &mut glances, counted);
+        if self.watching.is_some() {
+            self.pick_watched(&mut glances[..burst.len()], now);
+        }
         for (frame, glance) in burst.drain(..).zip(&glances) {
-            let left = if glance.is_plain { self.try_fast(frame, glance, now) } else { Some(frame) };
-            if let Some(frame) = left {
-                self.admit(frame, counted, glance.is_plain, now);
+            let left = if glance.is_fast { self.try_fast(frame, glance, now) } else { Some(frame) };
+            match left {
+                None => {}
+                Some(frame) if self.watching.is_some() => self.admit_watched(frame, counted, glance, now),
+                Some(frame) => self.admit(frame, counted, glance.is_plain, now),
             }
         }
-        self.write_tally(counted);
-        (self.burst, self.fast.glances) = (burst, glances);
-    }
-
-    /// Works on the frames in `burst` while somebody looks on: [`Worker::run_watched`] in the place of the last loop.
-    #[cold]
-    #[inline(never)]
-    fn run_watched_burst(&mut self, counted: bool, now: NowMs) {
-        let mut burst = std::mem::take(&mut self.burst);
-        let mut glances = std::mem::take(&mut self.fast.glances);
-        if glances.len() < burst.len() {
-            glances.resize(burst.len(), Glance::default());
-        }
-        self.glance_at(&burst, &mut glances, counted);
-        self.run_watched(&mut burst, &glances, counted, now);
+        self.forget_queues(counted);
         self.write_tally(counted);
         (self.burst, self.fast.glances) = (burst, glances);
     }
@@ -124,6 +116,7 @@ impl<I: Io> Worker<I> {
         let steered = counted || self.handoff.workers() == 1;
         for (frame, glance) in burst.iter().zip(&mut *glances) {
             glance.is_plain = self.fast.is_on && self.glance(frame, steered, glance).is_some();
+            glance.is_fast = glance.is_plain;
         }
         let plain = glances[..burst.len()].iter_mut().filter(|glance| glance.is_plain);
         self.shard.table.glance_all(plain.map(|glance| &mut glance.found));
@@ -189,7 +182,7 @@ impl<I: Io> Worker<I> {
 
     /// [`Worker::try_fast`] of a flow that is not where the glance saw it.
     #[inline(never)]
-    pub(super) fn try_elsewhere(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
+    fn try_elsewhere(&mut self, frame: I::Frame, glance: &Glance, now: NowMs) -> Option<I::Frame> {
         let table = &self.shard.table;
         match table.find_again(&glance.name, &glance.found, &glance.plain.ends) {
             Some(slot) if table.role(slot) == Role::Owner => self.forward_fast(frame, glance, slot, now),

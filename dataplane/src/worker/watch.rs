@@ -52,14 +52,25 @@ impl Watching {
         let allowed = self.allowance.take(now);
         let slot = if allowed { self.watch.slot() } else { None };
         if slot.is_none() {
-            for (at, missed) in self.watch.missed.iter().enumerate() {
-                if filters >> at & 1 != 0 {
-                    let counter = if allowed { &missed.full } else { &missed.over_rate };
-                    counter.add(1);
-                }
-            }
+            self.miss(filters, allowed);
         }
         slot
+    }
+
+    /// Packets that may be written down now, and whether more are not because of the slots.
+    fn room(&self, now: NowMs) -> (usize, bool) {
+        let (allowed, slots) = (self.allowance.left(now) as usize, self.watch.free());
+        (allowed.min(slots), slots <= allowed)
+    }
+
+    /// A packet that `filters` want is not written down: for want of a slot (`full`), or because there are too many.
+    fn miss(&self, filters: u8, full: bool) {
+        for (at, missed) in self.watch.missed.iter().enumerate() {
+            if filters >> at & 1 != 0 {
+                let counter = if full { &missed.full } else { &missed.over_rate };
+                counter.add(1);
+            }
+        }
     }
 }
 
@@ -72,24 +83,42 @@ struct Came {
 }
 
 impl<I: Io> Worker<I> {
-    /// [`Worker::run_burst`]'s work on packets while somebody looks on.
-    pub(super) fn run_watched(
-        &mut self,
-        burst: &mut Vec<I::Frame>,
-        glances: &[Glance],
-        counted: bool,
-        now: NowMs,
-    ) {
-        for (at, (frame, glance)) in burst.drain(..).zip(glances).enumerate() {
-            let queue = self.queue_of(at, counted);
-            let watched = self.begin_to_watch(&frame, glance, (queue, counted), now);
-            let fast = glance.is_plain && !watched;
-            let left = if fast { self.try_elsewhere(frame, glance, now) } else { Some(frame) };
-            if let Some(frame) = left {
-                self.admit(frame, counted, glance.is_plain, now);
+    /// Takes those plain packets of a burst that a filter wants, as many as may be written down, off the fast path.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn pick_watched(&mut self, glances: &mut [Glance], now: NowMs) {
+        let Some(watching) = self.watching.as_deref_mut() else { return };
+        let (mut room, full) = watching.room(now);
+        for (at, glance) in glances.iter_mut().enumerate() {
+            glance.at = at as u16;
+            if !glance.is_plain {
+                continue;
             }
-            self.end_visit();
+            let zone = || glance.option.map_or_else(|| self.ports.zone_of(glance.port), |option| option.zone);
+            let wanted = watching.watch.wanted_plain(&glance.plain, zone);
+            if wanted == 0 {
+                continue;
+            }
+            match room.checked_sub(1) {
+                Some(left) => (glance.is_fast, room) = (false, left),
+                None => watching.miss(wanted, full),
+            }
         }
+    }
+
+    /// [`Worker::admit`] of a packet that the fast path did not take, or may not.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn admit_watched(&mut self, frame: I::Frame, counted: bool, glance: &Glance, now: NowMs) {
+        let queue = self.queue_of(usize::from(glance.at), counted);
+        self.begin_to_watch(&frame, glance, (queue, counted), now);
+        self.admit(frame, counted, glance.is_plain, now);
+        self.end_visit();
+    }
+
+    /// The packets that other cores handed over have been worked on.
+    #[inline(always)]
+    pub(super) fn forget_queues(&mut self, counted: bool) {
         if let Some(watching) = self.watching.as_mut().filter(|_| counted) {
             watching.handed_over.clear();
         }
@@ -103,26 +132,24 @@ impl<I: Io> Worker<I> {
         queue
     }
 
-    /// True if the packet is watched from here on.
-    #[inline(always)]
+    /// Watches the packet from here on, if a filter wants it.
     fn begin_to_watch(
         &mut self,
         frame: &I::Frame,
         glance: &Glance,
         (queue, handed_over): (Option<u16>, bool),
         now: NowMs,
-    ) -> bool {
-        let came = Came { queue, handed_over, waited: false };
-        if glance.is_plain {
-            let zone = glance.option.map_or_else(|| self.ports.zone_of(glance.port), |option| option.zone);
-            let asked = Asked::of_plain(&glance.plain, zone);
-            let wanted = self.watching.as_ref().map_or(0, |watching| watching.watch.wanted(&asked));
-            return wanted != 0 && self.begin_visit(frame, came, now);
+    ) {
+        // A plain one that is not to be watched, and that the fast path gave back.
+        if glance.is_fast {
+            return;
         }
         let layout = Layout::from_metadata(self.io.view(frame).0);
         let elsewhere = !handed_over && core_of(layout.flow_hash, self.handoff.workers()) != self.index;
         // A packet of another core is watched there.
-        !layout.is_hello() && !elsewhere && self.begin_visit(frame, came, now)
+        if !layout.is_hello() && !elsewhere {
+            self.begin_visit(frame, Came { queue, handed_over, waited: false }, now);
+        }
     }
 
     /// Begins to write down what happens to a packet, if a filter wants it; one that is being watched is told first.

@@ -1,5 +1,6 @@
 //! Scenarios of replication, and what they share.
 
+mod gate;
 mod link;
 mod loopback;
 mod nodes;

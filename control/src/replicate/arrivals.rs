@@ -1,0 +1,95 @@
+//! What arrives at the control port, counted: every QUIC packet is taken, or discarded for one reason.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a QUIC packet (RFC 9000) on the control port is not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Discard {
+    /// From an address that is no peer's.
+    Stranger,
+    /// Its header is cut short or contradicts itself, or it is of another version than QUIC 1.
+    Malformed,
+    /// For a connection this node has not given out the name of.
+    Connection,
+    /// Its sender does not hold the connection's key, or it was changed on its way.
+    Tag,
+    /// Received before, or too far behind.
+    Replay,
+    /// Begins a connection while too many others have not ended.
+    Crowded,
+}
+
+impl Discard {
+    /// All of them, in the order of [`ArrivalStats::discarded`].
+    pub const ALL: [Self; 6] =
+        [Self::Stranger, Self::Malformed, Self::Connection, Self::Tag, Self::Replay, Self::Crowded];
+
+    /// As in statistics and docs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stranger => "stranger",
+            Self::Malformed => "malformed",
+            Self::Connection => "connection",
+            Self::Tag => "tag",
+            Self::Replay => "replay",
+            Self::Crowded => "crowded",
+        }
+    }
+}
+
+/// The counters: written by the port and by connections, read by anybody.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    packets: AtomicU64,
+    taken: AtomicU64,
+    discarded: [AtomicU64; Discard::ALL.len()],
+    failed: AtomicU64,
+}
+
+/// What [`Arrivals`] held at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ArrivalStats {
+    /// QUIC packets that arrived; a datagram may hold several.
+    pub packets: u64,
+    /// Those that were authentic and new.
+    pub taken: u64,
+    /// Those that were not, by [`Discard::ALL`].
+    pub discarded: [u64; Discard::ALL.len()],
+    /// The rest: QUIC has no key for them (any more), or has not come to them yet.
+    pub keyless: u64,
+    /// Connections accepted that came to no agreement: handshake, certificate, Hello.
+    pub failed: u64,
+}
+
+impl Arrivals {
+    /// A packet arrived.
+    pub(super) fn arrived(&self) {
+        self.packets.fetch_add(1, Relaxed);
+    }
+
+    /// A packet was authentic and new.
+    pub(super) fn took(&self) {
+        self.taken.fetch_add(1, Relaxed);
+    }
+
+    /// A packet was discarded.
+    pub(super) fn discard(&self, why: Discard) {
+        self.discarded[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// An accepted connection came to no agreement.
+    pub(super) fn fail(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// All counters.
+    pub fn stats(&self) -> ArrivalStats {
+        let taken = self.taken.load(Relaxed);
+        let discarded = self.discarded.each_ref().map(|count| count.load(Relaxed));
+        let failed = self.failed.load(Relaxed);
+        // Last: a packet is counted here before it is counted anywhere else.
+        let packets = self.packets.load(Relaxed);
+        let keyless = packets.saturating_sub(taken + discarded.iter().sum::<u64>());
+        ArrivalStats { packets, taken, discarded, keyless, failed }
+    }
+}
