@@ -76,10 +76,10 @@ pub const CLAIM_CHECK_MS: u64 = 30_000;
 /// for a moment has lost its flows; later: a second death or a node that joins meets flows nobody owns.
 pub const ADOPT_AFTER_MS: u64 = 10_000;
 
-/// When after an Owner's death was seen the ends of its proxied connections are asked where they are, ms. The first time
-/// sooner: the answer meets a node that believes the Owner alive; the others sooner: Linux is silent for 500 ms after one
-/// answer (`tcp_invalid_ratelimit`). More often: it is packets to hosts that do not answer.
-pub const PROMPTS_AFTER_MS: [u64; 6] = [100, 650, 1_300, 2_600, 5_200, 9_500];
+/// When after an Owner's death was seen the ends of its proxied connections are asked where they are, ms. An answer may
+/// meet a node that believes the Owner alive and be lost, so the first ones follow each other closely. More often: it is
+/// packets to hosts that do not answer.
+pub const PROMPTS_AFTER_MS: [u64; 8] = [20, 120, 250, 500, 1_000, 2_500, 5_000, 9_500];
 
 /// Numbers of one stream that a receiver remembers to have seen or not; a multiple of 64. Packets of one stream overtake
 /// each other when they wait in rings of different queues and in the hand-off ring: 2,048 and 4,096 packets

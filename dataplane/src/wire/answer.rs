@@ -75,7 +75,7 @@ pub struct Refused<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Body {
     /// Source and destination port, sequence and acknowledgement number, flags.
-    Segment { ports: (u16, u16), seq: u32, ack: u32, flags: u8 },
+    Segment { ports: (u16, u16), seq: u32, ack: u32, flags: u8, data: usize },
     /// Type, code and second word; bytes of the quoted packet.
     Icmp { message: (u8, u8, u32), quoted: usize },
 }
@@ -123,7 +123,7 @@ impl Answer {
                 0 => (0, segment.seq.wrapping_add(segment.payload).wrapping_add(counted), RST | ACK),
                 _ => (segment.ack, 0, RST),
             };
-            answer.body = Body::Segment { ports: (to.1, from.1), seq, ack, flags };
+            answer.body = Body::Segment { ports: (to.1, from.1), seq, ack, flags, data: 0 };
             return Some(answer);
         }
         let room = if is_ipv6 { V6_MAX - ipv6::HEADER } else { V4_MAX - ipv4::HEADER } - ICMP;
@@ -137,8 +137,9 @@ impl Answer {
 
     /// What makes one end of a TCP connection say where it is: an ACK from the other end that fits nothing. An end that
     /// has the connection acknowledges what it really expects (RFC 9293 section 3.10.7.4, "if an incoming segment is
-    /// not acceptable"; RFC 5961 section 5.2), whether it had anything to say or not. `l3_off`: bytes of Ethernet
-    /// header and tags.
+    /// not acceptable"; RFC 5961 section 5.2), whether it had anything to say or not. With a byte of data, which nobody
+    /// takes, as Linux answers ACKs without only twice a second (`tcp_invalid_ratelimit`). `l3_off`: bytes of Ethernet header
+    /// and tags.
     pub fn prompt(key: &FlowKey, from: Direction, l3_off: usize) -> Self {
         let (from, to) = key.ends(from);
         Self {
@@ -146,7 +147,7 @@ impl Answer {
             source: from.0,
             is_ipv6: !key.is_ipv4(),
             l3_off,
-            body: Body::Segment { ports: (from.1, to.1), seq: 0, ack: 0, flags: ACK },
+            body: Body::Segment { ports: (from.1, to.1), seq: 0, ack: 0, flags: ACK, data: 1 },
         }
     }
 
@@ -157,7 +158,7 @@ impl Answer {
     /// Bytes of its frame.
     pub fn length(&self) -> usize {
         let body = match self.body {
-            Body::Segment { .. } => TCP,
+            Body::Segment { data, .. } => TCP + data,
             Body::Icmp { quoted, .. } => ICMP + quoted,
         };
         self.l3_off + self.header() + body
@@ -198,7 +199,7 @@ impl Answer {
         frame[..l3_off].copy_from_slice(&quote[..l3_off]);
         let (header, body) = frame[l3_off..].split_at_mut(self.header());
         match self.body {
-            Body::Segment { ports, seq, ack, flags } => {
+            Body::Segment { ports, seq, ack, flags, .. } => {
                 body[..2].copy_from_slice(&ports.0.to_be_bytes());
                 body[2..4].copy_from_slice(&ports.1.to_be_bytes());
                 body[4..8].copy_from_slice(&seq.to_be_bytes());

@@ -36,6 +36,9 @@ pub struct Outcome {
     pub new: usize,
     /// Of those, failed ones.
     pub new_failed: usize,
+    /// How they failed, and when those began, ms.
+    #[serde(default)]
+    pub failures: BTreeMap<String, Vec<u64>>,
     /// When the first of them was done.
     pub first_new_ms: Option<u64>,
     /// How long the slowest of them took.
@@ -129,6 +132,10 @@ fn outcome(served: &dyn Served, fates: Vec<Fate>, new: Vec<New>) -> Result<Outco
         "long connections: {resets_ms:?} reset, {silences_ms:?} go on, {others:?}"
     );
     let new_failed = new.iter().filter(|one| one.error.is_some()).count();
+    let mut failures: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (one, error) in new.iter().filter_map(|one| Some((one, one.error.clone()?))) {
+        failures.entry(error).or_default().push(one.began);
+    }
     let first_new_ms = new.iter().filter(|one| one.error.is_none()).map(|one| one.done).min();
     let last = new.iter().max_by_key(|one| one.began).ok_or_else(|| anyhow!("no new transaction"))?;
     ensure!(last.error.is_none(), "new transactions still fail after {} ms: {:?}", last.began, last.error);
@@ -138,6 +145,7 @@ fn outcome(served: &dyn Served, fates: Vec<Fate>, new: Vec<New>) -> Result<Outco
         silences_ms,
         new: new.len(),
         new_failed,
+        failures,
         first_new_ms,
         slowest_new_ms: new.iter().map(|one| one.done - one.began).max().unwrap_or(0),
     })

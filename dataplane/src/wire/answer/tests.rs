@@ -167,6 +167,7 @@ fn a_prompt_is_an_ack_of_the_other_end_that_fits_nothing() {
         let (from, to) = packet.key.ends(packet.direction.reversed());
         assert_eq!(bytes[l4_off..l4_off + 4], [from.1.to_be_bytes(), to.1.to_be_bytes()].concat());
         assert_eq!(bytes[l4_off + 4..l4_off + 14], [0, 0, 0, 0, 0, 0, 0, 0, 0x50, ACK]);
+        assert_eq!(bytes.len() - l4_off, 21, "a byte of data");
         assert_eq!(checked(&prompt, proto::TCP, &bytes[l4_off..]), 0);
         let layout = prompt.layout(&Layout { vlan_outer: 5, ..packet.layout });
         assert_eq!((usize::from(layout.l3_end), usize::from(layout.l4_off)), (bytes.len(), l4_off));
