@@ -113,6 +113,8 @@ struct Node {
     ready: bool,
     joined: bool,
     draining: Option<Draining>,
+    /// Since when it is none of the members all agree on.
+    apart_since: Option<NowMs>,
     /// When sessions were last offered to peers.
     offered: NowMs,
     /// The operator told it to end.

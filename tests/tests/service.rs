@@ -135,6 +135,10 @@ fn a_proxied_connection_is_reset_when_its_owner_dies_and_new_ones_work() -> Resu
     let asked: u64 =
         bed.running().into_iter().map(|number| Ok(bed.stats(number)?.prompted)).sum::<Result<_>>()?;
     ensure!(asked > 0, "nobody was asked");
+    // Proxied connections do not outlive it, and there is no reason for it.
+    for number in bed.running() {
+        ensure!(bed.stats(number)?.sessions.handed_over == 0, "node {number} gave its flows away");
+    }
     let before = counted_everywhere(&bed)?;
     speak(&mut connect(&bed, Family::V4)?).context("a new connection through another node's proxy")?;
     ensure!(counted_everywhere(&bed)? > before, "the new one passed the proxy by");

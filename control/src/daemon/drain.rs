@@ -11,6 +11,11 @@ use crate::operator::drain::{Drain, Stage};
 /// record back, so that few are offered twice.
 const OFFER_MS: u64 = 200;
 
+/// How long a node must be apart before it gives its flows away, ms. When a node dies the others notice within some Hello
+/// intervals of each other and one of them may look apart meanwhile: shorter, and it gives its flows away for that, which
+/// proxied ones do not outlive; longer, and flows of a node that is apart for good stay out of some nodes' reach.
+const APART_MS: u64 = 300;
+
 /// A drain under way, or over.
 #[derive(Debug)]
 pub(super) struct Draining {
@@ -65,8 +70,10 @@ impl Node {
     /// notices when a drain is over.
     pub(super) fn watch_hand_over(&mut self) {
         let now = self.now();
+        let is_apart = !self.membership.is_agreed();
+        self.apart_since = is_apart.then(|| self.apart_since.unwrap_or(now));
         let owned = self.owned();
-        if owned > 0 && self.hands_over() && now.since(self.offered) >= OFFER_MS {
+        if owned > 0 && self.hands_over(now) && now.since(self.offered) >= OFFER_MS {
             self.offered = now;
             self.workers.tell_all(|| ToWorker::HandOver);
         }
@@ -79,9 +86,10 @@ impl Node {
         draining.done = done;
     }
 
-    /// It drains, lacks a data interface, or is none of the members all agree on.
-    fn hands_over(&self) -> bool {
-        let unfit = self.draining.is_some() || self.duty.links_down || !self.membership.is_agreed();
+    /// It drains, lacks a data interface, or has been none of the members all agree on for a while.
+    fn hands_over(&self, now: NowMs) -> bool {
+        let is_apart = self.apart_since.is_some_and(|since| now.since(since) >= APART_MS);
+        let unfit = self.draining.is_some() || self.duty.links_down || is_apart;
         unfit && self.settings.aggregation && self.view.my_weight() == 0
     }
 

@@ -145,6 +145,7 @@ impl Node {
             ready: false,
             joined: false,
             draining: None,
+            apart_since: None,
             offered: clock.now(),
             leaving: false,
             config,
