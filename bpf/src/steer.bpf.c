@@ -108,6 +108,7 @@ __noinline int read_tunnel(struct xdp_md *ctx, struct packet *packet)
 {
 	struct sp_layout *layout;
 	__u32 udp_off, udp_length, inner_off;
+	union sp_address source;
 	struct geneve *geneve;
 	__u16 ethertype = 0;
 	__be16 *udp;
@@ -115,7 +116,9 @@ __noinline int read_tunnel(struct xdp_md *ctx, struct packet *packet)
 	if (!packet)
 		return SP_DROP_TUNNEL_MALFORMED;
 	layout = &packet->layout;
-	if (!bpf_map_lookup_elem(&peers, &packet->source))
+	/* Linux 6.1 takes no key from memory that is an argument, only from the stack. */
+	source = packet->source;
+	if (!bpf_map_lookup_elem(&peers, &source))
 		return SP_DROP_TUNNEL_UNKNOWN_PEER;
 	udp_off = layout->l4_off;
 	if (layout->vlan_inner != SP_NO_VLAN)
