@@ -82,7 +82,7 @@ pub trait Io {
     /// Gives a frame back for reuse.
     fn recycle(&mut self, frame: Self::Frame);
 
-    /// Hands queued frames to the kernel (one wakeup per ring), reaps completions, refills.
+    /// Hands queued frames to the kernel (as many wakeups per ring as it takes), reaps completions, refills.
     /// Returns true if frames are still waiting for room.
     fn flush(&mut self) -> bool;
 

@@ -136,6 +136,14 @@ pub(super) fn run_receive(fd: RawFd) {
     };
 }
 
+/// Has the kernel send what is in the transmit ring. In copy mode it sends within this call, so many packets at a
+/// time; true if it says that there is more (or no room now).
+pub(super) fn run_transmit(fd: RawFd) -> bool {
+    // SAFETY: as in `run_receive`.
+    let sent = unsafe { libc::sendto(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+    sent < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+}
+
 /// A plain number or array of numbers: any bytes are a value.
 trait Plain: Default {}
 impl Plain for u32 {}

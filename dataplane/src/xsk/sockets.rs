@@ -15,8 +15,12 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::frame_pool::{Depot, Stock};
 use super::open::SocketsPlan;
+use super::options::{SocketOptions, run_receive, run_transmit};
 use super::{FrameCount, Io, Waker};
 use crate::wire::layout::Layout;
+
+/// The least that one call sends.
+const TX_BATCH_MIN: usize = SocketOptions::TX_BATCH_MIN as usize;
 
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -139,19 +143,22 @@ impl XskIo {
     fn transmit(&mut self) -> bool {
         let mut left = false;
         for ring in &mut self.rings {
+            let mut produced = 0;
             if !ring.waiting.is_empty() {
                 let room = self.ring_size - ring.in_transmit;
                 let count = ring.waiting.len().min(room);
                 // SAFETY: frames in `waiting` were consumed as tokens by `send`; they are removed below
                 // once the kernel has them.
-                let produced = unsafe { ring.tx.produce(&ring.waiting[..count]) };
+                produced = unsafe { ring.tx.produce(&ring.waiting[..count]) };
                 ring.waiting.drain(..produced);
                 ring.in_transmit += produced;
             }
             if ring.in_transmit > 0 {
-                // Copy mode sends within this call; errors other than "again" show as tx_invalid or as
-                // frames that stay in the ring and are kicked again at the next flush.
-                let _ = ring.tx.wakeup();
+                // Where one call sends less than was added, the ring would fill. Errors other than "again" show
+                // as tx_invalid or as frames that stay in the ring and are kicked again at the next flush.
+                while run_transmit(ring.socket()) && produced > TX_BATCH_MIN {
+                    produced -= TX_BATCH_MIN;
+                }
             }
             left |= !ring.waiting.is_empty() || ring.in_transmit > 0;
         }
@@ -183,7 +190,7 @@ impl Io for XskIo {
             ring.in_receive -= count;
             ring.received = count;
             if count == 0 && (ring.busy_polls || ring.fill.needs_wakeup()) {
-                super::options::run_receive(ring.socket());
+                run_receive(ring.socket());
             }
             burst.extend(self.scratch[..count].iter().map(|&frame| Frame(frame)));
         }
