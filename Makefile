@@ -27,9 +27,9 @@ LOG := $(TARGET)/test.log
 RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test test-services test-captures lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test test-services test-captures test-vm lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean deb test-deb count-build lint-aside \
-    packages-build packages-test packages-services packages-bench packages-deb
+    packages-build packages-test packages-services packages-bench packages-deb packages-vm
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,11 @@ test-services: packages-services ## Real proxies and inspectors over asymmetric 
 test-captures: packages-test ## All captures split over two nodes, beside a plain Linux router
 	$(BUILD)
 	SAMEPATH_PLAYED=all $(call RUN_END_TO_END,played)
+
+# Some three minutes, and no root. Console, root and kernel are in target/vm.
+test-vm: packages-vm ## Debian 12's stock kernel (6.1) in qemu: the real pktgen through two nodes, every packet accounted for
+	$(BUILD)
+	tests/vm/run.sh $(TARGET)/debug/samepath $(TARGET)/vm
 
 count-build:
 	$(COUNT) --no-run
@@ -182,3 +187,6 @@ packages-bench:
 
 packages-deb:
 	@tests/packages.sh deb
+
+packages-vm:
+	@tests/packages.sh vm

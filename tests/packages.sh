@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what building and testing need and what is missing, and says what it installs.
-# Usage: packages.sh build | test | services | bench | deb      (all include build, services also test)
+# Usage: packages.sh build | test | services | bench | deb | vm      (all include build, services also test)
 set -eu
 
 # package:what shows that it is there (a program, or a file by absolute path)
@@ -63,6 +63,16 @@ iproute2:ip
 debootstrap:debootstrap
 systemd-container:systemd-nspawn
 "
+VM="
+qemu-system-x86:qemu-system-x86_64
+busybox-static:busybox
+iproute2:ip
+python3:/usr/bin/python3
+kmod:depmod
+cpio:cpio
+binutils:strip
+dpkg:dpkg-deb
+"
 
 # Programs of the administrator are often not in an ordinary user's path.
 PATH="$PATH:/usr/sbin:/sbin"
@@ -73,8 +83,9 @@ test) wanted="$BUILD $TEST" ;;
 services) wanted="$BUILD $TEST $SERVICES" ;;
 bench) wanted="$BUILD $BENCH" ;;
 deb) wanted="$BUILD $DEB" ;;
+vm) wanted="$BUILD $VM" ;;
 *)
-    echo "usage: $0 build|test|services|bench|deb" >&2
+    echo "usage: $0 build|test|services|bench|deb|vm" >&2
     exit 2
     ;;
 esac
