@@ -186,20 +186,33 @@ impl Attachment {
 
 /// Makes sure no XDP program is on the interface, or says whose is.
 fn make_room(interface: &str, ifindex: u32, replace: bool) -> Result<(), SteeringError> {
-    let query =
-        || attached_program(ifindex).map_err(|source| attach_error(interface, AttachedMode::Native, source));
+    let failed = |source| attach_error(interface, AttachedMode::Native, source);
     let deadline = Instant::now() + DEATH;
-    let interface = interface.to_owned();
-    while let Some(program) = query()? {
-        match (program.link, program.name == PROGRAM_NAME) {
-            // Perhaps a samepath that is just dying.
-            (Some(_), true) if Instant::now() < deadline => thread::sleep(DEATH_POLL),
-            (Some(_), true) => return Err(SteeringError::AnotherSamepath { interface }),
-            (Some(_), false) => return Err(SteeringError::ForeignLink { interface, program }),
-            (None, _) if replace => detach_program(ifindex, &program)
-                .map_err(|source| attach_error(&interface, program.mode, source))?,
-            (None, _) => return Err(SteeringError::Foreign { interface, program }),
+    while let Some(program) = attached_program(ifindex).map_err(failed)? {
+        let obstacle = match (program.name.as_deref(), program.link) {
+            (Some(PROGRAM_NAME), Some(_)) => {
+                SteeringError::AnotherSamepath { interface: interface.to_owned() }
+            }
+            (Some(_), Some(_)) => {
+                return Err(SteeringError::ForeignLink { interface: interface.to_owned(), program });
+            }
+            (_, None) if replace => match detach_program(ifindex, &program) {
+                Ok(()) => continue,
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    SteeringError::ForeignLink { interface: interface.to_owned(), program }
+                }
+                Err(source) => return Err(attach_error(interface, program.mode, source)),
+            },
+            (Some(_), None) => {
+                return Err(SteeringError::Foreign { interface: interface.to_owned(), program });
+            }
+            (None, _) => SteeringError::Foreign { interface: interface.to_owned(), program },
+        };
+        // Perhaps a samepath's that is just dying: nothing tells without a name.
+        if Instant::now() >= deadline {
+            return Err(obstacle);
         }
+        thread::sleep(DEATH_POLL);
     }
     Ok(())
 }

@@ -15,17 +15,21 @@ use crate::mode::AttachedMode;
 pub struct AttachedProgram {
     /// The kernel's number for it (`bpftool prog show id N`).
     pub id: u32,
-    /// The program's name, at most 15 bytes.
-    pub name: String,
+    /// The program's name, at most 15 bytes; `None` when this process may not ask for it (CAP_SYS_ADMIN).
+    pub name: Option<String>,
     /// How it is attached.
     pub mode: AttachedMode,
-    /// The bpf_link that holds it; `None` when it was attached by netlink and stays until removed.
+    /// The bpf_link that holds it; `None` when it was attached by netlink and stays until removed, or when the
+    /// name is not known either.
     pub link: Option<u32>,
 }
 
 impl fmt::Display for AttachedProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`", self.id, self.name)
+        match &self.name {
+            Some(name) => write!(f, "{} `{name}`", self.id),
+            None => write!(f, "{}", self.id),
+        }
     }
 }
 
@@ -48,20 +52,23 @@ pub fn attached_program(ifindex: u32) -> io::Result<Option<AttachedProgram>> {
         return Ok(None);
     };
     let name = match Program::fd_from_id(id) {
-        Ok(program) => program_name(program.as_fd())?,
+        Ok(program) => Some(program_name(program.as_fd())?),
         // It went away since.
         Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == libbpf_rs::ErrorKind::PermissionDenied => None,
         Err(error) => return Err(io::Error::other(error.to_string())),
     };
     Ok(Some(AttachedProgram { id, name, mode, link: link_of(ifindex, id) }))
 }
 
-/// Takes `program`, which no bpf_link may hold, off interface `ifindex`; fails if another one is there now.
+/// Takes `program` off interface `ifindex`; fails if another one is there now, which only a process that may
+/// ask for its name can tell, and with EBUSY if a bpf_link holds it.
 pub(crate) fn detach_program(ifindex: u32, program: &AttachedProgram) -> io::Result<()> {
-    let held = Program::fd_from_id(program.id).map_err(|error| io::Error::other(error.to_string()))?;
+    let known = program.name.as_ref().map(|_| Program::fd_from_id(program.id));
+    let known = known.transpose().map_err(|error| io::Error::other(error.to_string()))?;
     let options = libbpf_sys::bpf_xdp_attach_opts {
         sz: size_of::<libbpf_sys::bpf_xdp_attach_opts>() as _,
-        old_prog_fd: held.as_raw_fd(),
+        old_prog_fd: known.as_ref().map_or(0, AsRawFd::as_raw_fd),
         ..Default::default()
     };
     // SAFETY: `options` and the descriptor in it outlive the call.

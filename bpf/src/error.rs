@@ -57,9 +57,11 @@ pub enum SteeringError {
     },
     /// A program of somebody else's is there, held by a bpf_link.
     #[error(
-        "interface `{interface}` already runs XDP program {program} ({} mode), held by bpf_link {} of another \
-         process, which --replace cannot take over: stop that process or `bpftool link detach id {}`",
-        program.mode, program.link.unwrap_or(0), program.link.unwrap_or(0)
+        "interface `{interface}` already runs XDP program {program} ({} mode), held by {} of another process, which \
+         --replace cannot take over: stop that process or `bpftool link detach id {}",
+        program.mode,
+        program.link.map_or_else(|| "a bpf_link".into(), |id| format!("bpf_link {id}")),
+        program.link.map_or_else(|| "ID` (`bpftool link` names it to root)".into(), |id| format!("{id}`"))
     )]
     ForeignLink {
         /// The interface's name.

@@ -42,7 +42,7 @@ fn program_comes_and_goes_with_its_steering() {
             assert_eq!(attach(&mut steering, left, mode, false).unwrap(), wanted, "{mode}");
             assert!(steering.native_refused(3).is_none());
             let program = attached_program(left).unwrap().unwrap();
-            assert_eq!((program.name.as_str(), program.mode), ("samepath_steer", wanted));
+            assert_eq!((program.name.as_deref(), program.mode), (Some("samepath_steer"), wanted));
             assert!(program.link.is_some());
             let attached: Vec<_> = steering.attached().map(|(port, mode)| (port.index, mode)).collect();
             assert_eq!(attached, [(3, wanted)]);
@@ -169,7 +169,7 @@ fn foreign_program_is_named_and_left_alone_unless_replaced() {
         for flags in [XdpFlags::DRV_MODE, XdpFlags::SKB_MODE] {
             attach_foreign(&program, left, flags);
             let found = attached_program(left).unwrap().unwrap();
-            assert_eq!((found.name.as_str(), found.link), ("somebody_else", None));
+            assert_eq!((found.name.as_deref(), found.link), (Some("somebody_else"), None));
             for mode in XdpMode::ALL {
                 let error = refusal(left, mode, false);
                 let wanted = format!(
@@ -181,7 +181,7 @@ fn foreign_program_is_named_and_left_alone_unless_replaced() {
             }
             let mut steering = load(OnCrash::Closed);
             attach(&mut steering, left, XdpMode::Native, true).unwrap();
-            assert_eq!(attached_program(left).unwrap().unwrap().name, "samepath_steer");
+            assert_eq!(attached_program(left).unwrap().unwrap().name.as_deref(), Some("samepath_steer"));
         }
     });
 }

@@ -31,7 +31,7 @@ fn attached_as_victim() -> bool {
 fn leftover(test: &str) -> u32 {
     let left = veth("");
     Victim::start(test, "closed").kill();
-    assert_eq!(attached_program(left).unwrap().unwrap().name, "samepath_steer");
+    assert_eq!(attached_program(left).unwrap().unwrap().name.as_deref(), Some("samepath_steer"));
     assert!(pin_of(left).exists());
     left
 }

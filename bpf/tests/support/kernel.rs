@@ -159,3 +159,29 @@ pub fn be_victim<T>(held: T) {
     let _ = io::stdin().read_line(&mut String::new());
     drop(held);
 }
+
+/// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h).
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// Runs `body` on this thread with these capabilities alone in force, then with those from before.
+pub fn with_capabilities<T>(wanted: &[u32], body: impl FnOnce() -> T) -> T {
+    let header = [CAPABILITY_VERSION, 0];
+    // Effective, permitted and inheritable, for the lower and the upper 32 capabilities.
+    let mut all = [0u32; 6];
+    // SAFETY: both arrays have the sizes capget(2) asks for and outlive the call.
+    let failed = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), all.as_mut_ptr()) };
+    assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+    let set = wanted.iter().fold(0u64, |set, number| set | 1 << number);
+    set_capabilities([set as u32, all[1], all[2], (set >> 32) as u32, all[4], all[5]]);
+    let value = body();
+    set_capabilities(all);
+    value
+}
+
+/// Those of the calling thread.
+pub fn set_capabilities(sets: [u32; 6]) {
+    let header = [CAPABILITY_VERSION, 0];
+    // SAFETY: both arrays have the sizes capset(2) asks for and outlive the call.
+    let failed = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+}
