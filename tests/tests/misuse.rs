@@ -124,6 +124,7 @@ fn nodes_that_disagree_do_not_run_beside_each_other() -> Result<()> {
 
     let stranger = bed.runtime().join("other-keys");
     other_keys(&stranger, 2)?;
+    bed.give_to_nodes(&stranger)?;
     let stranger = stranger.display().to_string();
     is_refused(&bed, 2, &["--keys", &stranger], FAILED, &["samepath keys issue"])?;
 

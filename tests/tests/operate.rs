@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use samepath::metrics;
 use samepath::metrics::names::{Kind, METRICS};
 use samepath_tests::bed::plan::{self, Family};
-use samepath_tests::bed::{Bed, Shape};
+use samepath_tests::bed::{Bed, Shape, USER, Unit};
 use samepath_tests::stopped::Stopped;
 use samepath_tests::{program, wait};
 use serde_json::Value;
@@ -146,6 +146,8 @@ fn systemd_is_told_and_its_watchdog_starves_when_a_worker_stands_still() -> Resu
     let path = bed.runtime().join("notify.sock");
     let manager = UnixDatagram::bind(&path)?;
     manager.set_nonblocking(true)?;
+    // As systemd's own is.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))?;
     let socket = format!("NOTIFY_SOCKET={}", path.display());
     // systemd puts the number of the process there, which this shell becomes.
     let exec = ["env", &socket, "WATCHDOG_USEC=600000", "sh", "-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"];
@@ -182,55 +184,41 @@ fn systemd_is_told_and_its_watchdog_starves_when_a_worker_stands_still() -> Resu
     bed.remove()
 }
 
-/// What a node needs of root, and nothing else.
-const CAPABILITIES: &str = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock,+sys_nice";
-
-/// An account without rights (`nobody` on Debian).
-const NOBODY: u32 = 65534;
-
-/// Gives a folder and what is in it to [`NOBODY`].
-fn give_away(folder: &std::path::Path) -> Result<()> {
-    program::run(std::process::Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(folder)).map(drop)
+/// The capabilities of the packaged unit, as a set (include/uapi/linux/capability.h).
+fn capabilities_of_the_unit() -> Result<u64> {
+    const NUMBERS: [(&str, u32); 6] = [
+        ("CAP_NET_ADMIN", 12),
+        ("CAP_NET_RAW", 13),
+        ("CAP_IPC_LOCK", 14),
+        ("CAP_SYS_NICE", 23),
+        ("CAP_PERFMON", 38),
+        ("CAP_BPF", 39),
+    ];
+    Unit::read()?.list("AmbientCapabilities")?.iter().try_fold(0, |set, name| {
+        let known = NUMBERS.iter().find(|(known, _)| known == name);
+        Ok(set | 1 << known.with_context(|| format!("the unit has {name} too"))?.1)
+    })
 }
 
 #[test]
-fn a_node_runs_as_an_ordinary_user_with_six_capabilities() -> Result<()> {
-    let bed = Bed::new("ordinary", Shape::default())?;
-    bed.make_keys()?;
-    give_away(bed.keys())?;
-    // Folders above the keys and above the program may be closed to others: both are put where they are not.
-    let open = tempfile::Builder::new().prefix("samepath-ordinary").tempdir()?;
-    let place = open.path().display().to_string();
-    program::run(std::process::Command::new("cp").arg("-r").arg(bed.keys()).arg(open.path().join("keys")))?;
-    give_away(open.path())?;
-    let keys = format!("{place}/keys");
-    let socket = format!("{place}/n1.sock");
-
-    let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
-    let sets = ["--inh-caps", "--ambient-caps", "--bounding-set"].map(|set| format!("{set}={CAPABILITIES}"));
-    let mut under = vec!["setpriv", &user, &group, "--clear-groups", "--no-new-privs"];
-    under.extend(sets.iter().map(String::as_str));
-    let options =
-        ["--join-grace-ms", "0", "--on-crash", "open", "--keys", &keys, "--control-socket", &socket];
-    let mut service = bed.spawn_samepath_under(1, &options, &under)?;
-
-    let cli = samepath_tests::cli::Cli::new(std::path::Path::new(&socket))?;
-    let ready = wait::until_true("the node is ready", SOON, || {
-        ensure!(service.ended()?.is_none(), "it ended");
-        Ok(cli.json::<Value>(&["status"])?["ready"] == true)
-    });
-    ready.with_context(|| service.log_tail())?;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid()))?;
-    ensure!(status.contains(&format!("Uid:\t{NOBODY}\t{NOBODY}")), "{status}");
-
-    bed.forward_via(1)?;
-    bed.return_via(1)?;
-    let mut ping = bed.client().command("ping");
-    ping.args(["-c", "10", "-i", "0.02", "-W", "2", "-I"]).arg(plan::client(Family::V4, 1).to_string());
-    program::run(ping.arg(plan::server(Family::V4, 2).to_string()))?;
-    ensure!(cli.json::<Value>(&["stats"])?["verdicts"]["forward"].as_u64() >= Some(20));
-    service.stop(SOON)?;
-    bed.remove()
+fn nodes_run_as_an_ordinary_user_with_the_capabilities_of_the_unit_and_no_others() -> Result<()> {
+    let mut bed = Bed::new("ordinary", Shape::default())?;
+    bed.start_nodes(&[])?;
+    let capabilities = capabilities_of_the_unit()?;
+    for number in bed.running() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", bed.process(number)?))?;
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        for who in ["Uid:", "Gid:"] {
+            let ids: Result<Vec<u32>, _> = line(who).split_whitespace().map(str::parse).collect();
+            ensure!(ids.as_deref() == Ok(&[USER; 4]), "node {number}: {who} {ids:?}");
+        }
+        ensure!(line("Groups:").trim().is_empty() && line("NoNewPrivs:").trim() == "1", "{status}");
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            let has = u64::from_str_radix(line(set).trim(), 16).context(set)?;
+            ensure!(has == capabilities, "node {number}: {set} {has:#x}, the unit's: {capabilities:#x}");
+        }
+    }
+    bed.finish()
 }
 
 /// Own sessions of node 1, and those of them that no peer has.

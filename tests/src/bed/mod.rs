@@ -2,10 +2,12 @@
 
 mod build;
 mod conservation;
+mod keys;
 mod nodes;
 mod paths;
 pub mod plan;
 mod replication;
+mod rights;
 pub mod service_port;
 mod services;
 
@@ -19,8 +21,11 @@ use crate::netns::Namespace;
 use crate::node::Node;
 use crate::{artifacts, interrupt, ledger};
 
+use rights::Rights;
+
 pub use conservation::Account;
 pub use nodes::SETTLE_SOON;
+pub use rights::{USER, Unit};
 pub use service_port::{Kind, SERVICE_PORT};
 pub use services::Service;
 
@@ -122,6 +127,7 @@ pub struct Bed {
     shape: Shape,
     namespaces: Namespaces,
     nodes: Vec<Option<Node>>,
+    rights: Rights,
     keys: PathBuf,
     runtime: PathBuf,
     logs: PathBuf,
@@ -146,12 +152,14 @@ impl Bed {
         for folder in [&runtime, &logs] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {folder:?}"))?;
         }
+        let rights = Rights::prepare(&prefix, &runtime)?;
         let namespaces = build::build(&prefix, &shape)?;
         std::mem::forget(undo_on_error);
         let bed = Self {
             shape,
             namespaces,
             nodes: (0..plan::NODES).map(|_| None).collect(),
+            rights,
             keys: runtime.join("keys"),
             runtime,
             logs,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +13,7 @@ use super::plan::{self, CLUSTER_ID, Family, NODES};
 use super::{Bed, Service};
 use crate::cli::{Cli, Session, Stats};
 use crate::node::Node;
-use crate::{artifacts, program, wait};
+use crate::wait;
 
 /// How long the nodes may take to see each other as members.
 const MEMBERS: Duration = Duration::from_secs(20);
@@ -29,21 +29,6 @@ const SETTLED: Duration = Duration::from_secs(4);
 const LEFT: Duration = Duration::from_secs(10);
 
 impl Bed {
-    /// Makes the cluster's keys, once.
-    pub fn make_keys(&self) -> Result<()> {
-        if self.keys.exists() {
-            return Ok(());
-        }
-        let samepath = artifacts::samepath()?;
-        program::run(Command::new(&samepath).args(["keys", "init"]).arg(&self.keys))?;
-        for number in 1..=NODES {
-            let mut issue = Command::new(&samepath);
-            issue.args(["keys", "issue"]).arg(&self.keys);
-            program::run(issue.args(["--node", &number.to_string()]))?;
-        }
-        Ok(())
-    }
-
     /// All flags of `samepath run` for a node of this bed, each followed by its value. Flags in `extra`
     /// (each followed by its value) take the place of those of the same name.
     pub fn flags(&self, number: u8, extra: &[&str]) -> Vec<OsString> {
@@ -146,10 +131,8 @@ impl Bed {
 
     /// [`Bed::spawn_samepath`] by way of a program, as in [`Bed::launch_node_under`].
     pub fn spawn_samepath_under(&self, number: u8, extra: &[&str], under: &[&str]) -> Result<Service> {
-        let mut words: Vec<OsString> = under.iter().map(OsString::from).collect();
-        words.push(artifacts::samepath()?.into());
-        let mut command = self.node_namespace(number).command(&words[0]);
-        command.args(&words[1..]).arg("run").args(self.flags(number, extra));
+        let mut command = self.rights.command(self.node_namespace(number))?;
+        command.args(under).arg(self.rights.program()).arg("run").args(self.flags(number, extra));
         // The tests' own variables (SAMEPATH_BIN, …) are none of the daemon's.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SAMEPATH_") {
@@ -157,11 +140,6 @@ impl Bed {
             }
         }
         self.start_service(&format!("node{number}"), &mut command)
-    }
-
-    /// Folder of the cluster's keys.
-    pub fn keys(&self) -> &std::path::Path {
-        &self.keys
     }
 
     /// Path of a node's operator socket.

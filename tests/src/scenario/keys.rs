@@ -35,7 +35,8 @@ pub(super) fn replace_ca(bed: &mut Bed) -> Result<()> {
 fn samepath(bed: &Bed, command: &str, arguments: &[&str]) -> Result<()> {
     let mut samepath = Command::new(artifacts::samepath()?);
     samepath.args(["keys", command]).arg(bed.keys()).args(arguments);
-    program::run(&mut samepath).map(drop)
+    program::run(&mut samepath)?;
+    bed.give_to_nodes(bed.keys())
 }
 
 fn keys(bed: &Bed, number: u8) -> Result<Value> {
