@@ -170,6 +170,7 @@ pub struct ControlPort {
     pub discarded: BTreeMap<String, u64>,
     pub keyless: u64,
     pub failed: u64,
+    pub overrun: u64,
 }
 
 /// ICMP errors of the node's own.

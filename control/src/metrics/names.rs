@@ -408,6 +408,12 @@ pub const METRICS: &[Metric] = &[
         "control.failed",
         "Connections accepted that came to no agreement",
     ),
+    counter(
+        "samepath_control_overrun_datagrams",
+        Label::None,
+        "control.overrun",
+        "Datagrams at the control port the kernel had no room for",
+    ),
     gauge("samepath_held_packets", Label::None, "held", "Packets waiting for a neighbour's link address"),
     counter("samepath_changes_resent", Label::None, "resent", "Session changes given to control again"),
     gauge(

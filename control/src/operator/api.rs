@@ -566,13 +566,15 @@ pub struct ControlPort {
     pub keyless: u64,
     /// Connections accepted that came to no agreement: handshake, certificate, address.
     pub failed: u64,
+    /// Datagrams the kernel had no room for; none of `packets`.
+    pub overrun: u64,
 }
 
 impl From<ArrivalStats> for ControlPort {
     fn from(stats: ArrivalStats) -> Self {
-        let ArrivalStats { packets, taken, discarded, keyless, failed } = stats;
+        let ArrivalStats { packets, taken, discarded, keyless, failed, overrun } = stats;
         let named = Discard::ALL.iter().map(|why| why.name().to_owned()).zip(discarded);
-        Self { packets, taken, discarded: named.collect(), keyless, failed }
+        Self { packets, taken, discarded: named.collect(), keyless, failed, overrun }
     }
 }
 

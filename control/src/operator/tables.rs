@@ -351,6 +351,7 @@ fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         plain("control taken", control.taken),
         plain("control keyless", control.keyless),
         plain("control failed", control.failed),
+        plain("control overrun", control.overrun),
     ]);
     rows.extend(group("control discarded", &control.discarded, false));
     let answers = &stats.answers;

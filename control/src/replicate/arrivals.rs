@@ -59,6 +59,8 @@ pub struct ArrivalStats {
     pub keyless: u64,
     /// Connections accepted that came to no agreement: handshake, certificate, Hello.
     pub failed: u64,
+    /// Datagrams the kernel had no room for; none of the packets above.
+    pub overrun: u64,
 }
 
 impl Arrivals {
@@ -90,6 +92,33 @@ impl Arrivals {
         // Last: a packet is counted here before it is counted anywhere else.
         let packets = self.packets.load(Relaxed);
         let keyless = packets.saturating_sub(taken + discarded.iter().sum::<u64>());
-        ArrivalStats { packets, taken, discarded, keyless, failed }
+        ArrivalStats { packets, taken, discarded, keyless, failed, overrun: 0 }
+    }
+}
+
+/// Datagrams that the socket with this inode had no room for: the last column of /proc/net/udp and udp6 (proc_net_udp(5)).
+pub(super) fn overrun(inode: u64) -> u64 {
+    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].map(std::fs::read_to_string);
+    tables.into_iter().flatten().find_map(|table| drops_of(&table, inode)).unwrap_or(0)
+}
+
+fn drops_of(table: &str, inode: u64) -> Option<u64> {
+    let inode = inode.to_string();
+    let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.find(|row| row.get(9) == Some(&inode.as_str()))?.last()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_read_as_the_kernel_writes_them() {
+        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+            \x20 117: 0100090A:17C2 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 16291 2 00000000a1b2c3d4 0\n\
+            \x20 118: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 16292 2 0000000000000000 73\n";
+        assert_eq!(drops_of(table, 16292), Some(73));
+        assert_eq!(drops_of(table, 16291), Some(0));
+        assert_eq!(drops_of(table, 1), None);
     }
 }

@@ -20,6 +20,8 @@ use super::{NodeKeys, ReplicateConfig, StartError, tls};
 pub(super) struct Tls {
     pub(super) endpoint: Endpoint,
     pub(super) client: ClientConfig,
+    /// The socket's number in the kernel.
+    pub(super) inode: u64,
 }
 
 /// What dialling and accepting take from the node's keys.
@@ -44,6 +46,8 @@ pub(super) fn configs(
 pub(super) fn open(config: &ReplicateConfig, arrivals: &Arc<Arrivals>) -> Result<Tls, StartError> {
     let (client, server) = configs(config.node, &config.keys, config.idle_timeout_ms, arrivals)?;
     let socket = bind(config)?;
+    // Of a socket whose number is not known nothing is told that only the kernel counts.
+    let inode = rustix::fs::fstat(&socket).map_or(0, |stat| stat.st_ino);
     let names = rand::random();
     let peers = config.peers.iter().map(|(_, address)| address.ip().to_canonical()).collect();
     let judge = Judge::new(peers, names, arrivals.clone());
@@ -53,7 +57,7 @@ pub(super) fn open(config: &ReplicateConfig, arrivals: &Arc<Arrivals>) -> Result
         Endpoint::new_with_abstract_socket(quic(names), Some(server), gate, runtime)
     });
     let endpoint = endpoint.map_err(|cause| StartError::Bind { address: config.bind, cause })?;
-    Ok(Tls { endpoint, client })
+    Ok(Tls { endpoint, client, inode })
 }
 
 /// Connections get names that the gate in front of the port knows by the key `names`.
