@@ -201,6 +201,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where Prometheus metrics are served; none: nowhere.
     pub metrics: Option<std::net::SocketAddr>,
+    /// Worker threads make only the system calls they need.
+    pub seccomp: bool,
     /// Log level or `tracing` filter.
     pub log: String,
     /// What deserves an operator's look but does not stop the daemon.

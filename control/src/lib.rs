@@ -17,6 +17,7 @@ pub mod operator;
 pub mod policy;
 pub mod replicate;
 pub mod routes;
+pub mod seccomp;
 pub mod setup;
 pub mod stall;
 pub mod sysdump;

@@ -21,6 +21,7 @@ use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Worker, WorkerParts}
 use samepath_dataplane::xsk::{self, FIFO_PRIORITY, Policy, Waker, XskIo};
 
 use crate::config::Sched;
+use crate::seccomp::WorkerFilter;
 use crate::watchdog::{Scheduling, Watchdog, Watched};
 
 /// What the workers start with.
@@ -48,6 +49,8 @@ pub struct WorkersPlan {
     pub sched: Sched,
     /// How they use their cores.
     pub tuning: Tuning,
+    /// They make only the system calls they need.
+    pub seccomp: bool,
     /// The process's clock.
     pub clock: Clock,
     /// Where flows are handed to the XDP program, if they are.
@@ -79,6 +82,7 @@ impl Workers {
         let mailboxes: Vec<Mailbox> = (0..count).map(|_| Mailbox::default()).collect();
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let schedulings: Vec<Arc<Scheduling>> = (0..count).map(|_| Arc::default()).collect();
+        let filter = plan.seccomp.then(WorkerFilter::prepare).transpose()?;
         let core_of = |index: usize| (!plan.cores.is_empty()).then(|| plan.cores[index % plan.cores.len()]);
         let watched = schedulings.iter().zip(&counters).enumerate().map(|(index, (scheduling, counters))| {
             Watched { scheduling: scheduling.clone(), counters: counters.clone(), core: core_of(index) }
@@ -108,7 +112,12 @@ impl Workers {
                 tuning: plan.tuning,
                 now: plan.clock.now(),
             };
-            let place = Place { core: core_of(index), sched: plan.sched, own: schedulings[index].clone() };
+            let place = Place {
+                core: core_of(index),
+                sched: plan.sched,
+                own: schedulings[index].clone(),
+                filter: filter.clone(),
+            };
             threads.push(start_one(parts, place, plan.forwards.clone(), plan.clock)?);
         }
         Ok(Self {
@@ -223,6 +232,7 @@ struct Place {
     core: Option<usize>,
     sched: Sched,
     own: Arc<Scheduling>,
+    filter: Option<WorkerFilter>,
 }
 
 fn start_one(
@@ -245,6 +255,10 @@ fn start_one(
                 && let Err(error) = xsk::set_policy(0, Policy::Fifo(FIFO_PRIORITY))
             {
                 tracing::warn!("worker {index} is an ordinary thread, --sched fifo was refused: {error}");
+            }
+            // Before the first packet; the kernel took it on another thread.
+            if let Some(Err(error)) = place.filter.map(|filter| filter.apply()) {
+                tracing::warn!("worker {index} may make any system call: {error:#}");
             }
             match forwards {
                 Some(words) => worker.with_forwards(words).run(clock),

@@ -81,6 +81,11 @@ fn a_cluster_goes_from_one_ca_to_the_next_without_losing_a_packet() -> Result<()
 }
 
 #[test]
+fn a_worker_that_makes_a_forbidden_system_call_ends_its_node_and_no_connection() -> Result<()> {
+    cases("failover-forbidden", &[Case::OwnerForbidden])
+}
+
+#[test]
 fn nodes_that_restart_lose_nothing() -> Result<()> {
     cases("failover-restarts", &[Case::OwnerRestarted, Case::RollingRestart])
 }

@@ -221,6 +221,33 @@ fn nodes_run_as_an_ordinary_user_with_the_capabilities_of_the_unit_and_no_others
     bed.finish()
 }
 
+/// Whether system calls are filtered, of each thread of node 1 by its name.
+fn filtered(bed: &mut Bed) -> Result<Vec<(String, bool)>> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", bed.process(1)?))?;
+    let filtered = |thread: std::io::Result<std::fs::DirEntry>| {
+        let folder = thread?.path();
+        let name = std::fs::read_to_string(folder.join("comm"))?.trim().to_owned();
+        let status = std::fs::read_to_string(folder.join("status"))?;
+        Ok((name, status.lines().any(|line| line == "Seccomp:\t2")))
+    };
+    threads.map(filtered).collect()
+}
+
+#[test]
+fn system_calls_of_workers_are_filtered_unless_that_is_off() -> Result<()> {
+    let mut bed = Bed::new("seccomp", Shape { queues: 2, workers: 2, ..Shape::default() })?;
+    for (flags, workers) in [(&["--join-grace-ms", "0"][..], true), (&["--seccomp", "off"], false)] {
+        bed.start_node(1, flags)?;
+        let threads = filtered(&mut bed)?;
+        let count = threads.iter().filter(|(name, _)| name.starts_with("sp-worker-")).count();
+        let right =
+            |(name, filtered): &(String, bool)| *filtered == (workers && name.starts_with("sp-worker-"));
+        ensure!(count == 2 && threads.iter().all(right), "{flags:?}: {threads:?}");
+        bed.finish_nodes()?;
+    }
+    bed.remove()
+}
+
 /// Own sessions of node 1, and those of them that no peer has.
 fn at_risk(bed: &Bed) -> Result<(u64, u64)> {
     let stats: Value = bed.cli(1)?.json(&["stats"])?;

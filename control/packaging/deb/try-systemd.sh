@@ -8,7 +8,7 @@ space=$2
 unit=samepath@node1
 log=$root/../systemd.log
 systemd-nspawn -q -D "$root" --boot --network-namespace-path="/run/netns/$space" --machine="$space" --capability=all \
-    --system-call-filter="bpf @memlock" --rlimit=MEMLOCK=infinity --register=no --keep-unit </dev/null >"$log" 2>&1 &
+    --system-call-filter="bpf seccomp @memlock" --rlimit=MEMLOCK=infinity --register=no --keep-unit </dev/null >"$log" 2>&1 &
 container=$!
 init=
 stop() {

@@ -481,6 +481,12 @@ const OPERATION: &[Opt] = &[
         set!(metrics = values::listen),
     ),
     one(
+        "seccomp",
+        "on|off",
+        "Let worker threads make only the system calls they need; any other ends the daemon [default: on]",
+        set!(seccomp = |text| values::word(text, &[("on", true), ("off", false)])),
+    ),
+    one(
         "log",
         "LEVEL",
         "off, error, warn, info, debug, trace or a tracing filter [default: info]",
@@ -550,6 +556,7 @@ pub fn defaults() -> Config {
         join_grace_ms: 3000,
         control_socket: PathBuf::new(),
         metrics: None,
+        seccomp: true,
         log: "info".into(),
         warnings: Vec::new(),
     }

@@ -95,6 +95,7 @@ impl Node {
                 icmp: config.icmp_rate,
                 detours: config.detours,
             },
+            seccomp: config.seccomp,
             clock,
             forwards: forwarding.words(&steering),
         })?;

@@ -6,6 +6,7 @@
 //! what is measured is samepath, not the routers.
 
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +19,7 @@ use crate::scenario::etcd;
 use crate::scenario::iperf::Iperf;
 use crate::scenario::kept::{Kept, start_echo};
 use crate::scenario::keys;
+use crate::stopped::Stopped;
 use crate::traffic::lasting::Told;
 use crate::wait;
 use crate::web::{Download, Web};
@@ -61,6 +63,9 @@ pub enum Case {
     DataLinkDown,
     /// SIGKILL to the Owner, which starts again at once and knows nothing.
     OwnerRestarted,
+    /// A worker of the Owner makes a system call that none of them needs: the kernel kills the process, and it starts
+    /// again as after any other death.
+    OwnerForbidden,
     /// The Owner is drained while packets still arrive there, and takes flows again later.
     OwnerDrained,
     /// All nodes are stopped and started in turn, as for an upgrade that nobody announced.
@@ -75,7 +80,7 @@ pub enum Case {
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OwnerKilled,
         Self::DirectorKilled,
         Self::OwnerAndDirectorKilled,
@@ -85,6 +90,7 @@ impl Case {
         Self::LinkCutFromOwner,
         Self::DataLinkDown,
         Self::OwnerRestarted,
+        Self::OwnerForbidden,
         Self::OwnerDrained,
         Self::RollingRestart,
         Self::PlannedRestart,
@@ -104,6 +110,7 @@ impl Case {
             Self::LinkCutFromOwner => "link-cut-from-owner",
             Self::DataLinkDown => "data-link-down",
             Self::OwnerRestarted => "owner-restarted",
+            Self::OwnerForbidden => "owner-forbidden",
             Self::OwnerDrained => "owner-drained",
             Self::RollingRestart => "rolling-restart",
             Self::PlannedRestart => "planned-restart",
@@ -148,6 +155,10 @@ impl Case {
                 bed.kill_node(1)?;
                 bed.start_node(1, extra)
             }
+            Self::OwnerForbidden => {
+                make_forbidden_call(bed)?;
+                bed.start_node(1, extra)
+            }
             Self::OwnerDrained => {
                 bed.cli(1)?.run(&["drain"])?;
                 let owned = bed.stats(1)?.sessions.owner;
@@ -171,6 +182,17 @@ impl std::str::FromStr for Case {
             .find(|case| case.name() == name)
             .ok_or_else(|| format!("`{name}` is no case: {}", names()))
     }
+}
+
+/// A worker of node 1 opens a socket, as somebody would who had got hold of it: the process must end by SIGSYS.
+fn make_forbidden_call(bed: &mut Bed) -> Result<()> {
+    let process = bed.process(1)?;
+    wait::until_true("a worker is in a system call", NOTICED, || {
+        Stopped::thread(process, "sp-worker-0")?.swap_call(libc::SYS_socket)
+    })?;
+    let status = bed.ended(1)?;
+    ensure!(status.signal() == Some(libc::SIGSYS), "node 1 ended with {status}");
+    Ok(())
 }
 
 /// Every node in turn, its paths moved away before, as an operator does.
