@@ -92,7 +92,7 @@ test-captures: packages-test ## All captures split over two nodes, beside a plai
 	$(BUILD)
 	SAMEPATH_PLAYED=all $(call RUN_END_TO_END,played)
 
-# Some three minutes, and no root. Console, root and kernel are in target/vm.
+# Two to four minutes, and no root. Console, root and kernel are in target/vm.
 test-vm: packages-vm ## Debian 12's stock kernel (6.1) in qemu: the real pktgen through two nodes, every packet accounted for
 	$(BUILD)
 	tests/vm/run.sh $(TARGET)/debug/samepath $(TARGET)/vm

@@ -32,14 +32,14 @@ class Node:
             raise Refusal(f"{reason}: `{self.command}` must print one document of `samepath stats --json`; add --json?")
         return dict(numbers(document))
 
-    def balanced(self, before):
-        """Counters at a moment at which the books since `before` balance, and what does not balance if none comes."""
+    def balanced(self):
+        """Counters at a moment at which no packet is on its way, and what does not balance if none comes."""
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
-            after = self.counters()
-            wrong = imbalances(before, after)
+            counters = self.counters()
+            wrong = imbalances(counters)
             if not wrong or time.monotonic() > end:
-                return after, wrong
+                return counters, wrong
             time.sleep(LOOK_SECONDS)
 
 
@@ -64,20 +64,18 @@ def differences(before, after):
     return {name: count for name, count in kept.items() if count}
 
 
-def imbalances(before, after):
-    """The equations that do not hold between two moments, as sentences."""
-    change = {name: after[name] - before.get(name, 0) for name in after}
-    ends = change["tx"] + sum_of(change, "drops.") + change["held"]
-    begins = change["rx"] + change["fragments_made"] + change["prompted"]
-    steered = change["xdp.steered"] + change["xdp.steered_tunnel"]
-    refused = change["rings.rx_dropped"] + change["rings.rx_ring_full"]
-    taken = change["rx"] + change["hello.rx"] + refused
-    redirected = change["verdicts.redirect"] + change["xdp.redirected"]
-    frames = after["frames.free"] + after["frames.kernel"] + after["frames.hand"]
+def imbalances(now):
+    """The equations that do not hold since the node's start, as sentences."""
+    begins = now["rx"] + now["fragments_made"] + now["prompted"]
+    ends = now["tx"] + sum_of(now, "drops.") + now["held"]
+    steered = now["xdp.steered"] + now["xdp.steered_tunnel"]
+    taken = now["rx"] + now["hello.rx"] + now["rings.rx_dropped"] + now["rings.rx_ring_full"]
+    redirected = now["verdicts.redirect"] + now["xdp.redirected"]
+    frames = now["frames.free"] + now["frames.kernel"] + now["frames.hand"]
     equations = [
         ("rx + fragments_made + prompted = tx + drops + held", begins, ends),
         ("xdp.steered + xdp.steered_tunnel = rx + hello.rx + rings", steered, taken),
-        ("tunnel.redirect_tx = verdicts.redirect + xdp.redirected", change["tunnel.redirect_tx"], redirected),
-        ("frames.free + frames.kernel + frames.hand = frames.total", frames, after["frames.total"]),
+        ("tunnel.redirect_tx = verdicts.redirect + xdp.redirected", now["tunnel.redirect_tx"], redirected),
+        ("frames.free + frames.kernel + frames.hand = frames.total", frames, now["frames.total"]),
     ]
     return [f"{text}: {left} is not {right}" for text, left, right in equations if left != right]

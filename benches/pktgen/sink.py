@@ -77,5 +77,8 @@ def counted(device):
 
 
 def dropped_at_sender(device):
-    """Packets the device, or on veth the ring at its other end, had no room for: pktgen counts them as sent."""
+    """Packets the device, or on veth the ring at its other end, had no room for.
+
+    Some drivers tell pktgen, which counts them as errors; others do not, and it counts them as sent.
+    """
     return int(Path(f"/sys/class/net/{device}/statistics/tx_dropped").read_text())

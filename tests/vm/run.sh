@@ -7,7 +7,7 @@ samepath=$(realpath "$1")
 mkdir -p "$2"
 work=$(realpath "$2")
 here=$(dirname "$(realpath "$0")")
-# What takes two minutes on two cores; a machine that hangs must not wait for ever.
+# It takes two minutes on two idle cores; a machine that hangs must not wait for ever.
 deadline=${VM_DEADLINE:-290}
 
 kernel=$("$here/kernel.sh" "$work/kernel")

@@ -15,11 +15,11 @@ bad() {
     echo "FAILED: $*"
     failed=1
 }
-# Asks until it is so, 40 seconds at most.
+# Asks until it is so, 100 seconds at most: other work of the host may slow all this down.
 until_true() {
     what=$1
     shift
-    end=$(($(date +%s) + 40))
+    end=$(($(date +%s) + 100))
     while [ "$(date +%s)" -lt $end ]; do
         if "$@" >/dev/null 2>&1; then ok "$what"; return 0; fi
         sleep 0.2
