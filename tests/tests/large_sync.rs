@@ -18,6 +18,9 @@ const SESSIONS: usize = 30_000;
 const EACH: Duration = Duration::from_micros(200);
 const SOON: Duration = Duration::from_secs(30);
 
+/// Frames sent before the node is asked whether it has taken them: fewer than its rings hold.
+const LOT: usize = 1024;
+
 /// Flows of one source address.
 const PORTS: usize = 50_000;
 
@@ -43,6 +46,9 @@ fn speak(bed: &Bed, sessions: usize, back: bool) -> Result<()> {
         let server = (IpAddr::V4(Ipv4Addr::new(10, 2, 0, 200)), 53);
         let (source, destination) = if back { (server, client) } else { (client, server) };
         inlet.send(&Way { from, to, vlan: None, source, destination }.udp(b"?")?)?;
+        if number % LOT == LOT - 1 {
+            wait::until_true("the packets are taken", SOON, || bed.rings_are_empty(1))?;
+        }
     }
     inlet.wait_arrived()
 }

@@ -1,5 +1,5 @@
 //! `samepath symmetry`: among a hundred pairs of prefixes the three that are routed asymmetrically are named, with the bytes
-//! that a capture of the cluster link has.
+//! that nft counts on the cluster link and a capture of it has.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use samepath_tests::bed::{Bed, Forwarder, Shape};
 use samepath_tests::capture::Frame;
 use samepath_tests::frame::Way;
 use samepath_tests::raw_port::RawPort;
-use samepath_tests::{scenario, wait};
+use samepath_tests::{program, scenario, wait};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -24,6 +24,9 @@ const ASYMMETRIC: [(u8, u8); 3] = [(2, 7), (5, 5), (9, 0)];
 /// Replies of an asymmetric pair, and bytes of each.
 const REPLIES: usize = 300;
 const PAYLOAD: [u8; 400] = [7; 400];
+
+/// Where the inner addresses are: behind outer headers of 90 bytes, the inner Ethernet header and 12 bytes of IP header.
+const INNER_ADDRESSES: usize = 116;
 
 /// Frames sent between two looks at whether they were taken.
 const LOT: usize = 32;
@@ -45,20 +48,59 @@ fn back(pair: (u8, u8), node: u8) -> Result<Vec<u8>> {
 
 /// Bytes that crossed the cluster link with packets of a pair's replies: each frame where it enters the switch.
 fn captured(frames: &[Frame], pair: (u8, u8)) -> u64 {
-    let (client, server) = ends(pair);
     let enters = |frame: &&Frame| {
         (1..=3).any(|node| {
             frame.interface == format!("n{node}") && frame.bytes[6..12] == End::Cluster(node).mac()
         })
     };
-    // Behind outer headers of 90 bytes and the inner Ethernet header are the inner addresses.
+    let inner = inner_addresses(pair);
+    let of_pair = |frame: &&Frame| frame.bytes.get(INNER_ADDRESSES..INNER_ADDRESSES + 8) == Some(&inner[..]);
+    frames.iter().filter(enters).filter(of_pair).map(|frame| frame.bytes.len() as u64).sum()
+}
+
+/// Inner addresses of a pair's replies, as they lie in a packet.
+fn inner_addresses((client, server): (u8, u8)) -> Vec<u8> {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(v4) => v4.octets(),
         IpAddr::V6(_) => [0; 4],
     };
-    let inner = [octets(server.0), octets(client.0)].concat();
-    let of_pair = |frame: &&Frame| frame.bytes.get(116..124) == Some(&inner[..]);
-    frames.iter().filter(enters).filter(of_pair).map(|frame| frame.bytes.len() as u64).sum()
+    let ((client, _), (server, _)) = ends((client, server));
+    [octets(server), octets(client)].concat()
+}
+
+/// Name of a pair's counter.
+fn counter((client, server): (u8, u8)) -> String {
+    format!("c{client}s{server}")
+}
+
+/// Has nft count what nodes send into the cluster link, by pair: the first packets cross it twice.
+fn count_link(bed: &Bed) -> Result<()> {
+    let counters: String = ASYMMETRIC.map(|pair| format!("counter {} {{ }}\n", counter(pair))).concat();
+    // Behind outer Ethernet and IP headers (34 bytes).
+    let rules: String = ASYMMETRIC
+        .map(|pair| {
+            let addresses: String = inner_addresses(pair).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!(
+                "udp dport 6081 @th,{},64 0x{addresses} counter name \"{}\"\n",
+                (INNER_ADDRESSES - 34) * 8,
+                counter(pair)
+            )
+        })
+        .concat();
+    bed.switch().nft(&format!(
+        "table netdev symmetry {{\n{counters}chain link {{\ntype filter hook ingress devices = {{ n1, n2, n3 }} priority 0;\n{rules}}}\n}}\n"
+    ))
+}
+
+/// Bytes of frames that nft counted for a pair; it leaves link headers out.
+fn counted(bed: &Bed, pair: (u8, u8)) -> Result<u64> {
+    let mut nft = bed.switch().command("nft");
+    let text = program::run(nft.args(["list", "counter", "netdev", "symmetry", &counter(pair)]))?;
+    let number = |word: &str| -> Result<u64> {
+        let mut words = text.split_whitespace().skip_while(|&one| one != word);
+        Ok(words.nth(1).with_context(|| format!("no {word}: {text}"))?.parse()?)
+    };
+    Ok(number("bytes")? + 14 * number("packets")?)
 }
 
 fn send(bed: &Bed, port: &RawPort, node: u8, frame: &[u8], times: usize) -> Result<()> {
@@ -77,6 +119,7 @@ fn three_asymmetric_pairs_among_a_hundred_are_named_with_their_bytes() -> Result
     scenario::keep_from_hosts(&bed)?;
     bed.start_nodes(&["--symmetry-prefix-v4", "32"])?;
     let capture = bed.capture_cluster("symmetry")?;
+    count_link(&bed)?;
     let inside = RawPort::open(bed.router_a(), "n1")?;
     let outside = [RawPort::open(bed.router_b(), "n1")?, RawPort::open(bed.router_b(), "n3")?];
     let pairs = || (0..HOSTS).flat_map(|client| (0..HOSTS).map(move |server| (client, server)));
@@ -103,6 +146,7 @@ fn three_asymmetric_pairs_among_a_hundred_are_named_with_their_bytes() -> Result
     ensure!(named.len() == ASYMMETRIC.len() && symmetry["silent"] == serde_json::json!([]), "{symmetry}");
     for pair in ASYMMETRIC {
         compare(named, pair, captured(&frames, pair))?;
+        compare(named, pair, counted(&bed, pair)?)?;
     }
     let by_program = bed.stats(3)?.tunnel.redirect_tx_xdp;
     ensure!(by_program > replies / 2, "the XDP program redirected {by_program} of {replies}");
@@ -111,14 +155,14 @@ fn three_asymmetric_pairs_among_a_hundred_are_named_with_their_bytes() -> Result
     bed.finish()
 }
 
-/// A pair is named, its two nodes too, and what it says is within 1 % of what was captured.
-fn compare(named: &[Value], pair: (u8, u8), captured: u64) -> Result<()> {
+/// A pair is named, its two nodes too, and what it says is within 1 % of what was seen on the link.
+fn compare(named: &[Value], pair: (u8, u8), seen: u64) -> Result<()> {
     let (client, server) = ends(pair);
     let prefixes = serde_json::json!([format!("{}/32", client.0), format!("{}/32", server.0)]);
     let found =
         named.iter().find(|one| one["prefixes"] == prefixes).with_context(|| format!("{prefixes}"))?;
     let link_bytes = found["link_bytes"].as_u64().context("no bytes")?;
-    ensure!(captured > 0 && link_bytes.abs_diff(captured) * 100 <= captured, "{captured} captured: {found}");
+    ensure!(seen > 0 && link_bytes.abs_diff(seen) * 100 <= seen, "{seen} on the link: {found}");
     let frame = back(pair, 3)?.len() * REPLIES;
     ensure!(found["packets"] == REPLIES && found["bytes"] == frame, "{found}");
     let way = &found["ways"][0];

@@ -1,6 +1,6 @@
 //! `samepath sysdump`: what somebody who cannot log in needs to see of a node and its host, in one archive.
 //!
-//! It is a list of [`items`]; each is read by itself within bounds, and what cannot be read is said in `index.txt`. Keys and
+//! It is a list of items; each is read by itself within bounds, and what cannot be read is said in `index.txt`. Keys and
 //! the cluster's secret are not among them.
 
 mod items;
