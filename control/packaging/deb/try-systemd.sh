@@ -53,9 +53,9 @@ until_true "it runs as its own user" inside grep -q "$check" "/proc/$pid/status"
 until_true "under a filter of system calls" inside grep -q "^Seccomp:.2" "/proc/$pid/status"
 until_true "reload" inside systemctl reload "$unit"
 
-inside kill -9 "$pid"
+inside sh -c "kill -9 $pid"
 until_true "killed, it is started again" restarted 0
-inside kill -STOP "$(property MainPID)"
+inside sh -c "kill -STOP $(property MainPID)"
 until_true "standing still, its watchdog ends it and it is started again" restarted 1
 until_true "the journal says so" was_killed_by watchdog
 
