@@ -27,7 +27,7 @@ LOG := $(TARGET)/test.log
 RIGGED := veth asymmetry newflows memory failover
 ARGS ?=
 
-.PHONY: help build test test-services test-captures test-vm lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
+.PHONY: help build test test-build test-services test-captures test-vm lint unit end-to-end instructions simulate fuzz demo bench bench-build bench-burst bench-micro \
     bench-table $(RIGGED:%=bench-%) benchmarks-doc clean deb test-deb count-build lint-aside \
     packages-build packages-test packages-services packages-bench packages-deb packages-vm
 
@@ -47,14 +47,16 @@ demo: packages-test ## The main job on real packets, step by step; last line PAS
 	$(BUILD)
 	$(AS_ROOT) env SAMEPATH_BIN=$(TARGET)/debug/samepath $(TARGET)/debug/samepath-demo
 
-# What is compiled for lints and for counting instructions takes the processor time that end-to-end tests leave while they
-# wait for packets (SCHED_IDLE: it gives way at once), in a folder of its own: cargo locks the one it builds in.
+# What is compiled for lints and for counting instructions takes the processor time that tests leave while they run one
+# after the other or wait for packets (SCHED_IDLE: it gives way at once), in a folder of its own: cargo locks the one it
+# builds in.
 ASIDE := chrt --idle 0 $(MAKE) --no-print-directory --keep-going
 MAIN := $(MAKE) --no-print-directory
 test: packages-test ## Everything: format, lints, docs, unit tests, end-to-end tests
 	@mkdir -p $(TARGET); : > $(LOG); : > $(LOG).lasting
-	@outcome=0; $(MAIN) unit || outcome=$$?; \
+	@outcome=0; $(MAIN) test-build || outcome=$$?; \
 	$(ASIDE) count-build lint-aside > $(LOG).aside 2>&1 & aside=$$!; \
+	$(MAIN) unit || outcome=$$?; \
 	$(MAIN) end-to-end || outcome=$$?; \
 	wait $$aside || outcome=$$?; cat $(LOG).aside; \
 	$(MAIN) instructions || outcome=$$?; \
@@ -65,9 +67,13 @@ lint: packages-build ## cargo fmt, clippy, doc: no warnings
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps
 
+UNIT := --lib --bins $(INTEGRATION:%=--test %)
 unit: packages-build ## Tests without packets on a wire
-	$(TEST) --lib --bins $(INTEGRATION:%=--test %) --no-fail-fast 2>&1 | tee -a $(LOG)
+	$(TEST) $(UNIT) --no-fail-fast 2>&1 | tee -a $(LOG)
 	$(TEST) --doc 2>&1 | tee -a $(LOG)
+
+test-build: packages-test
+	$(TEST) $(UNIT) $(END_TO_END:%=--test %) --no-run
 
 # The same build as the unit tests: a second one, for release, would double the time this takes.
 # These tests wait for packets most of the time: meanwhile those that take longest run beside the others.

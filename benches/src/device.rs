@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::generator::{Generator, Kind, Pace, Stream, Way};
-use crate::rig::{self, Counters, DEVICE_CORE, NODES, Policy, Rig, Thread};
+use crate::rig::{self, Counters, DEVICE_CORE, Entrance, NODES, Policy, Rig, Thread};
 
 pub use bare::{COMMAND as FORWARD_BARE, forward as forward_bare};
 pub use cluster::Cluster;
@@ -262,7 +262,7 @@ impl Device {
     /// Packets forwarded, from the counters of its interfaces.
     pub fn forwarded(&self, counters: &Counters) -> u64 {
         match self.peer {
-            Peer::Redirect | Peer::SamepathTunnelXdp => counters.taken(),
+            Peer::Redirect | Peer::SamepathTunnelXdp => counters.taken(Entrance::Both),
             Peer::SamepathTunnel | Peer::ConntrackVxlan => counters.left() + counters.tunnelled(),
             _ => counters.left(),
         }

@@ -3,5 +3,5 @@
 mod peak;
 mod window;
 
-pub use peak::{Peak, Search, is_full, next_rate};
+pub use peak::{Peak, Search};
 pub use window::{Load, Window, measure};

@@ -72,7 +72,7 @@ impl<I: Io> Worker<I> {
         };
         // An ICMP error goes its own way, not that of the flow it belongs to.
         let slot = slot.filter(|_| !matches!(job.packet.l4, L4::IcmpError));
-        let cached = slot.and_then(|slot| self.cached_hop(slot, job.packet.direction));
+        let cached = job.hop.or_else(|| slot.and_then(|slot| self.cached_hop(slot, job.packet.direction)));
         let found = match cached {
             Some(hop) => Ok(hop),
             None => self.find_hop(destination, layout.flow_hash),

@@ -119,6 +119,8 @@ pub struct Job<F> {
     pub(crate) arrival: Arrival,
     /// The flow as it stands in the packet itself (a fragment's has no ports): what the tunnel tag covers.
     pub(crate) wire_flow: (FlowKey, Direction),
+    /// Where it leaves, if that was asked before anything was decided.
+    pub(crate) hop: Option<u32>,
 }
 
 /// One core's worker.
@@ -290,7 +292,7 @@ impl<I: Io> Worker<I> {
         match self.read(&frame, layout, opened) {
             Ok((packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
-                let job = Job { frame, packet, arrival, wire_flow };
+                let job = Job { frame, packet, arrival, wire_flow, hop: None };
                 // A whole packet is where it belongs; a fragment was steered by its addresses alone.
                 match job.packet.fragment {
                     None => self.process(job, now),
@@ -338,7 +340,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Look up, ask the policy, decide, apply, carry out.
-    fn process(&mut self, job: Job<I::Frame>, now: NowMs) {
+    fn process(&mut self, mut job: Job<I::Frame>, now: NowMs) {
         let slot = self.shard.table.find(&job.packet.key);
         let mut session = slot.map(|slot| self.shard.table.get(slot));
         let gate = match self.gate(&job, slot.zip(session.as_mut()), now) {
@@ -347,8 +349,10 @@ impl<I: Io> Worker<I> {
         };
         if slot.is_none() && job.arrival == Arrival::Data {
             // A packet this node could not forward begins nothing and asks nobody.
-            if let Err(reason) = self.could_forward(&job).and_then(|()| self.meter(&job.packet, now)) {
-                return self.undeliverable(job.frame, job.packet.layout, reason, now);
+            let hop = self.could_forward(&job);
+            match hop.and_then(|hop| self.meter(&job.packet, now).map(|()| hop)) {
+                Ok(hop) => job.hop = hop,
+                Err(reason) => return self.undeliverable(job.frame, job.packet.layout, reason, now),
             }
         }
         let Snapshots { view, policy, settings, .. } = &self.snapshots;
@@ -376,7 +380,8 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn could_forward(&self, job: &Job<I::Frame>) -> Result<(), DropReason> {
+    /// The packet's next hop, if its link address is known; an error if it could not leave this node.
+    fn could_forward(&self, job: &Job<I::Frame>) -> Result<Option<u32>, DropReason> {
         if job.packet.ttl <= 1 {
             return Err(DropReason::TtlExpired);
         }
@@ -385,14 +390,15 @@ impl<I: Io> Worker<I> {
         self.could_reach(destination, job.packet.layout.flow_hash)
     }
 
-    /// A packet to `destination` could leave this node.
-    fn could_reach(&self, destination: IpAddr, flow_hash: u32) -> Result<(), DropReason> {
+    /// A packet to `destination` could leave this node: by which hop, if its link address is known.
+    fn could_reach(&self, destination: IpAddr, flow_hash: u32) -> Result<Option<u32>, DropReason> {
         match self.snapshots.routes.resolve(destination, flow_hash) {
             crate::route::Resolution::NoRoute
             | crate::route::Resolution::Elsewhere
             | crate::route::Resolution::Local => Err(DropReason::NoRoute),
             crate::route::Resolution::Refused => Err(DropReason::RouteRefused),
-            crate::route::Resolution::Send(_) | crate::route::Resolution::Unresolved { .. } => Ok(()),
+            crate::route::Resolution::Send(hop) => Ok(Some(hop)),
+            crate::route::Resolution::Unresolved { .. } => Ok(None),
         }
     }
 

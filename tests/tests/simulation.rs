@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use samepath_tests::lab;
 
 /// Seeds of every `make test`.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_500;
 
 fn play(seeds: &[u64]) {
     for &seed in seeds {
@@ -17,7 +17,7 @@ fn play(seeds: &[u64]) {
 }
 
 #[test]
-fn the_promises_hold_in_2000_seeds() {
+fn the_promises_hold_in_1500_seeds() {
     let next = AtomicU64::new(1);
     let failures = Mutex::new(Vec::new());
     let takeovers = AtomicU64::new(0);
@@ -41,7 +41,7 @@ fn the_promises_hold_in_2000_seeds() {
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     // The mix of faults is worth its time only if it meets them.
     let (takeovers, conflicts) = (takeovers.into_inner(), conflicts.into_inner());
-    assert!(takeovers > 1_000 && conflicts > 500, "{takeovers} takeovers, {conflicts} conflicts");
+    assert!(takeovers > 750 && conflicts > 375, "{takeovers} takeovers, {conflicts} conflicts");
 }
 
 #[test]

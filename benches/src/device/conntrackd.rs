@@ -86,6 +86,7 @@ impl Conntrackd {
             ADDRESSES.1
         ))?;
         rig.device.ip(&format!("link set {0} up\naddr add {1}/24 dev {0}\n", LINK.0, ADDRESSES.0))?;
+        rig::take_beside_generator(&backup, LINK.1)?;
         let start = |name: &str, namespace: &Namespace, core: usize, text: String| -> Result<_> {
             let folder = rig.runtime().join(name);
             fs::create_dir_all(&folder)?;

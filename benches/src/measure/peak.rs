@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::window::{Load, Window, measure};
 use crate::device::Device;
 use crate::generator::Stream;
-use crate::rig::Rig;
+use crate::rig::{Entrance, Rig};
 
 /// Share of packets refused at which the core counts as full but not flooded.
 const REFUSED: std::ops::Range<f64> = 0.03..0.13;
@@ -47,7 +47,13 @@ impl Search {
     /// The peak of `device` under `stream`; `key` names the pair.
     pub fn peak(&mut self, rig: &Rig, device: &Device, key: &str, stream: &Stream) -> Result<Peak> {
         let mut rate = self.found.get(key).copied().unwrap_or(FIRST_RATE);
-        let load = |rate, warm_up, window| Load { stream: stream.clone(), rate, warm_up, window };
+        let load = |rate, warm_up, window| Load {
+            stream: stream.clone(),
+            entrance: Entrance::Both,
+            rate,
+            warm_up,
+            window,
+        };
         for _ in 0..14 {
             let seen = measure(rig, device, &load(rate, 0.25, 0.5))?;
             match next_rate(&seen, rate) {
@@ -74,12 +80,12 @@ impl Search {
 }
 
 /// The device's core is full and not flooded.
-pub fn is_full(seen: &Window, slack: f64) -> bool {
+fn is_full(seen: &Window, slack: f64) -> bool {
     (REFUSED.start * slack..REFUSED.end / slack).contains(&seen.lost) && seen.device_core > FULL - 0.01
 }
 
 /// The next rate to try, or none if this one is right.
-pub fn next_rate(seen: &Window, rate: f64) -> Option<f64> {
+fn next_rate(seen: &Window, rate: f64) -> Option<f64> {
     if seen.is_stalled() {
         return Some(rate);
     }

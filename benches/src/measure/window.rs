@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
 use crate::generator::{Generator, Stream};
-use crate::rig::{Counters, DEVICE_CORE, GENERATOR_CORE, Rig, core_times};
+use crate::rig::{Counters, DEVICE_CORE, Entrance, GENERATOR_CORE, Rig, core_times};
 
 /// Ticks of /proc/stat per second.
 const TICKS: f64 = 100.0;
@@ -33,6 +33,8 @@ const STALL_CORE: f64 = 0.88;
 pub struct Load {
     /// The packets; rate and duration are set by [`measure`].
     pub stream: Stream,
+    /// Where they enter.
+    pub entrance: Entrance,
     /// Packets per second.
     pub rate: f64,
     /// Before the window opens, seconds.
@@ -67,7 +69,12 @@ pub struct Window {
 impl Window {
     /// Others disturbed the measurement.
     pub fn is_spoiled(&self) -> bool {
-        self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN || self.is_stalled()
+        self.is_disturbed() || self.is_stalled()
+    }
+
+    /// Others took part of the device's core, or of both.
+    pub fn is_disturbed(&self) -> bool {
+        self.foreign > FOREIGN || self.foreign < -MISSING || self.stolen > STOLEN
     }
 
     /// Packets were lost although the core had time: it was not there when the ring ran full.
@@ -116,13 +123,13 @@ pub fn measure(rig: &Rig, device: &Device, load: &Load) -> Result<Window> {
     sleep(Duration::from_secs_f64(load.window));
     let after = Moment::now(rig, device)?;
     generator.finish()?;
-    Ok(between(device, &before, &after))
+    Ok(between(device, load.entrance, &before, &after))
 }
 
-fn between(device: &Device, before: &Moment, after: &Moment) -> Window {
+fn between(device: &Device, entrance: Entrance, before: &Moment, after: &Moment) -> Window {
     let seconds = (after.at - before.at).as_secs_f64();
-    let taken = after.counters.taken() - before.counters.taken();
-    let refused = after.counters.refused() - before.counters.refused();
+    let taken = after.counters.taken(entrance) - before.counters.taken(entrance);
+    let refused = after.counters.refused(entrance) - before.counters.refused(entrance);
     let forwarded = device.forwarded(&after.counters) - device.forwarded(&before.counters);
     let offered = taken + refused;
     let threads: Vec<(String, f64)> = after

@@ -217,6 +217,9 @@ impl Rig {
         port.without_segmentation()?;
         // XDP can redirect into a veth only while its other end has a receive ring.
         port.set_gro(self.links == Links::Redirectable)?;
+        if self.links == Links::Native {
+            take_beside_generator(&self.generator, CLUSTER_PORT)?;
+        }
         self.join_cluster_link()
     }
 
@@ -295,6 +298,9 @@ impl Rig {
         node.sysctl(&[("ipv4/ip_forward", "1")])?;
         for interface in ["cluster", "inside"] {
             Interface::new(&node, interface).without_segmentation()?;
+        }
+        if self.links == Links::Native {
+            take_beside_generator(&node, "cluster")?;
         }
         Ok(node)
     }
@@ -381,6 +387,15 @@ impl Drop for Rig {
     }
 }
 
+/// Where what a generator sends enters the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entrance {
+    /// By the ingress; what comes by the cluster link are other nodes' answers.
+    Ingress,
+    /// By the ingress, the cluster link, or both.
+    Both,
+}
+
 /// Packet counters of the device under test.
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
@@ -391,14 +406,21 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Packets taken from the rings of ingress and cluster link.
-    pub fn taken(&self) -> u64 {
-        self.ingress.rx_packets + self.uplink.rx_packets
+    /// Packets taken from the rings of these interfaces.
+    pub fn taken(&self, from: Entrance) -> u64 {
+        self.of(from, |link| link.rx_packets)
     }
 
     /// Packets refused because a ring was full.
-    pub fn refused(&self) -> u64 {
-        self.ingress.rx_dropped + self.uplink.rx_dropped
+    pub fn refused(&self, from: Entrance) -> u64 {
+        self.of(from, |link| link.rx_dropped)
+    }
+
+    fn of(&self, from: Entrance, count: impl Fn(&LinkCounters) -> u64) -> u64 {
+        match from {
+            Entrance::Ingress => count(&self.ingress),
+            Entrance::Both => count(&self.ingress) + count(&self.uplink),
+        }
     }
 
     /// Packets that left by the ifb (which counts them as dropped: it has nowhere to put them).
@@ -410,6 +432,18 @@ impl Counters {
     pub fn tunnelled(&self) -> u64 {
         self.cluster.tx_packets
     }
+}
+
+/// What arrives at an interface is taken on the generator's core, whoever sent it. Without this the sender's core does it:
+/// the device would pay for the switch and for what the other nodes' XDP programs and rings take.
+pub fn take_beside_generator(namespace: &Namespace, name: &str) -> Result<()> {
+    let interface = Interface::new(namespace, name);
+    interface.set_gro(true)?;
+    interface.set_threaded(true)?;
+    for thread in kernel_threads(&format!("napi/{name}-"))? {
+        thread.pin(GENERATOR_CORE)?;
+    }
+    Ok(())
 }
 
 /// A link address as `ip` writes it.

@@ -4,8 +4,6 @@
 //! This hash is the one all nodes must agree on; the hash inside the session table is another one,
 //! private and random.
 
-use std::hash::Hasher;
-
 use siphasher::sip::SipHasher24;
 
 use crate::cluster::view::Member;
@@ -14,6 +12,9 @@ use crate::limits::BUCKETS;
 
 /// Version of the hash; nodes with different ones refuse to join each other.
 pub const DIRECTOR_HASH_VERSION: u8 = 1;
+
+/// Bytes of the hash's message up to the higher address.
+const PAIR: usize = 34;
 
 /// Which parts of a flow choose its Director.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,16 +68,21 @@ impl Director {
     /// The bucket of a flow: the top 16 bits of SipHash-2-4 over the version byte, the mode byte, the
     /// lower address, the higher address and, for `five-tuple`, protocol and ports.
     pub fn bucket(&self, flow: &FlowKey) -> u16 {
-        let mut hasher = SipHasher24::new_with_key(&self.key.0);
-        hasher.write(&[DIRECTOR_HASH_VERSION, self.hash as u8]);
-        hasher.write(&flow.lo);
-        hasher.write(&flow.hi);
-        if self.hash == DirectorHash::FiveTuple {
-            hasher.write(&[flow.proto()]);
-            hasher.write(&flow.lo_port.to_be_bytes());
-            hasher.write(&flow.hi_port.to_be_bytes());
-        }
-        (hasher.finish() >> 48) as u16
+        // In one piece: fed bit by bit the hash takes twice the instructions.
+        let mut message = [0; PAIR + 5];
+        [message[0], message[1]] = [DIRECTOR_HASH_VERSION, self.hash as u8];
+        message[2..18].copy_from_slice(&flow.lo);
+        message[18..PAIR].copy_from_slice(&flow.hi);
+        let length = match self.hash {
+            DirectorHash::IpPair => PAIR,
+            DirectorHash::FiveTuple => {
+                message[PAIR] = flow.proto();
+                message[PAIR + 1..PAIR + 3].copy_from_slice(&flow.lo_port.to_be_bytes());
+                message[PAIR + 3..].copy_from_slice(&flow.hi_port.to_be_bytes());
+                message.len()
+            }
+        };
+        (SipHasher24::new_with_key(&self.key.0).hash(&message[..length]) >> 48) as u16
     }
 
     /// `members` in the order in which they would be Director of `bucket`, the Director first: the
@@ -123,12 +129,9 @@ fn winner(bucket: u16, shares: &[(NodeId, u8)], key: &DirectorKey) -> NodeId {
 }
 
 fn score(bucket: u16, node: NodeId, draw: u8, key: &DirectorKey) -> u64 {
-    let mut hasher = SipHasher24::new_with_key(&key.0);
-    hasher.write(b"hrw");
-    hasher.write(&[DIRECTOR_HASH_VERSION, draw]);
-    hasher.write(&bucket.to_be_bytes());
-    hasher.write(&node.0.to_be_bytes());
-    hasher.finish()
+    let ([b0, b1], [n0, n1]) = (bucket.to_be_bytes(), node.0.to_be_bytes());
+    let message = [b'h', b'r', b'w', DIRECTOR_HASH_VERSION, draw, b0, b1, n0, n1];
+    SipHasher24::new_with_key(&key.0).hash(&message)
 }
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ struct Rows {
 pub(super) struct Axis<V> {
     starts: Vec<V>,
     row_of: Vec<u32>,
+    /// The first 64 rules of each interval's row.
+    first_words: Vec<u64>,
     rows: Rows,
 }
 
@@ -90,7 +92,8 @@ impl<V: Value> Axis<V> {
             }
         }
         edges.sort_unstable_by_key(|edge| edge.0);
-        let mut axis = Self { starts: Vec::new(), row_of: Vec::new(), rows: Rows::default() };
+        let mut axis =
+            Self { starts: Vec::new(), row_of: Vec::new(), first_words: Vec::new(), rows: Rows::default() };
         let mut known = HashMap::new();
         let mut at = V::LOWEST;
         for (value, member, begins) in edges {
@@ -118,20 +121,31 @@ impl<V: Value> Axis<V> {
         };
         self.starts.push(start);
         self.row_of.push(row);
+        self.first_words.push(set.first().copied().unwrap_or(0));
     }
 
     /// The rules that hold at `value`.
     #[inline]
     pub(super) fn row(&self, value: V) -> Row<'_> {
-        let interval = self.starts.partition_point(|&start| start <= value) - 1;
-        let row = self.row_of[interval] as usize;
+        let row = self.row_of[self.interval(value)] as usize;
         let words = &self.rows.words[self.rows.begins[row] as usize..];
         Row { summary: &self.rows.summaries[row], words }
     }
 
+    /// Those of the first 64 rules that hold at `value`.
+    #[inline]
+    pub(super) fn first_word(&self, value: V) -> u64 {
+        self.first_words[self.interval(value)]
+    }
+
+    #[inline]
+    fn interval(&self, value: V) -> usize {
+        self.starts.partition_point(|&start| start <= value) - 1
+    }
+
     /// Bytes taken.
     pub(super) fn bytes(&self) -> usize {
-        let intervals = self.starts.len() * (size_of::<V>() + 4);
+        let intervals = self.starts.len() * (size_of::<V>() + 4 + 8);
         intervals + self.rows.summaries.len() * (SUMMARY * 8 + 4) + self.rows.words.len() * 8
     }
 }

@@ -1,7 +1,8 @@
 //! Which rule is the first to match, without asking all of them: each dimension gives the set of rules that fit,
 //! a bit per rule; the first bit that is in all of them is the answer.
 //!
-//! Summaries come first: only words of 64 rules that no dimension has empty are looked at.
+//! Summaries come first: only words of 64 rules that no dimension has empty are looked at. A policy that fits one word has
+//! that word by interval and needs no summaries.
 
 use std::ops::RangeInclusive;
 
@@ -63,27 +64,51 @@ impl Classifier {
 
     /// Index of the first rule that matches.
     pub(super) fn first(&self, question: &Question) -> Option<u32> {
+        let part = if self.rule_of.len() <= 64 {
+            let fit = self.few(question);
+            (fit != 0).then(|| fit.trailing_zeros() as usize)
+        } else {
+            self.first_of_many(question)
+        };
+        Some(self.rule_of[part?])
+    }
+
+    /// Every part that matches, a bit each; there are at most 64.
+    fn few(&self, question: &Question) -> u64 {
+        let addresses = match v4_ends(question) {
+            Some(ends) => self.v4[0].first_word(ends[0]) & self.v4[1].first_word(ends[1]),
+            None => {
+                let [source, destination] = [question.source, question.destination].map(u128::from_be_bytes);
+                self.v6[0].first_word(source) & self.v6[1].first_word(destination)
+            }
+        };
+        addresses
+            & self.destination_ports.first_word(question.destination_port)
+            & self.source_ports.first_word(question.source_port)
+            & self.protocols.first_word(question.protocol)
+            & self.zones.first_word(question.zone)
+    }
+
+    fn first_of_many(&self, question: &Question) -> Option<usize> {
         let [source, destination] = self.addresses(question);
-        let part = first_in_all(&[
+        first_in_all(&[
             source,
             destination,
             self.destination_ports.row(question.destination_port),
             self.source_ports.row(question.source_port),
             self.protocols.row(question.protocol),
             self.zones.row(question.zone),
-        ])?;
-        Some(self.rule_of[part])
+        ])
     }
 
     fn addresses(&self, question: &Question) -> [Row<'_>; 2] {
-        let ends = [question.source, question.destination];
-        if ends[0][..12] == MAPPED_PREFIX && ends[1][..12] == MAPPED_PREFIX {
-            return [0, 1].map(|end| {
-                let [.., a, b, c, d] = ends[end];
-                self.v4[end].row(u32::from_be_bytes([a, b, c, d]))
-            });
+        match v4_ends(question) {
+            Some(ends) => [0, 1].map(|end| self.v4[end].row(ends[end])),
+            None => {
+                let ends = [question.source, question.destination];
+                [0, 1].map(|end| self.v6[end].row(u128::from_be_bytes(ends[end])))
+            }
         }
-        [0, 1].map(|end| self.v6[end].row(u128::from_be_bytes(ends[end])))
     }
 
     /// Bytes taken.
@@ -94,6 +119,14 @@ impl Classifier {
         let v6: usize = self.v6.iter().map(Axis::bytes).sum();
         numbers + ports + v4 + v6 + self.rule_of.len() * 4
     }
+}
+
+/// Source and destination, if both are IPv4.
+#[inline]
+fn v4_ends(question: &Question) -> Option<[u32; 2]> {
+    let ends = [question.source, question.destination];
+    let is_v4 = ends.iter().all(|end| end[..12] == MAPPED_PREFIX);
+    is_v4.then(|| ends.map(|[.., a, b, c, d]| u32::from_be_bytes([a, b, c, d])))
 }
 
 /// The lowest member that all sets have.

@@ -86,7 +86,7 @@ impl<I: Io> Worker<I> {
             Ok((mut packet, arrival)) => {
                 let wire_flow = (packet.key, packet.direction);
                 (packet.key, packet.direction) = packet.key_with(ports);
-                self.process(Job { frame, packet, arrival, wire_flow }, now);
+                self.process(Job { frame, packet, arrival, wire_flow, hop: None }, now);
             }
             Err(reason) => self.drop_frame(frame, reason),
         }

@@ -71,7 +71,7 @@ impl<I: Io> Worker<I> {
         };
         let wire_flow = (packet.key, packet.direction);
         (packet.key, packet.direction) = (whole.key, whole.direction);
-        Ok(Job { frame, packet, arrival, wire_flow })
+        Ok(Job { frame, packet, arrival, wire_flow, hop: None })
     }
 
     /// The packet in parts of `mtu` bytes, the frame itself untouched; `None` if it may not be cut, or there are too few
