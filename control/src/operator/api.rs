@@ -766,6 +766,8 @@ pub struct Worker {
     pub turns: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Time of the turns that found work, ns.
+    pub busy_ns: u64,
     /// Times it was made ordinary because it starved its core.
     pub demotions: u64,
 }

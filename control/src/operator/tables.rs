@@ -439,7 +439,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 13]> = stats
+    let rows: Vec<[String; 14]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -456,6 +456,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.view_epoch,
                 w.turns,
                 w.sleeps,
+                w.busy_ns / 1_000_000,
                 w.demotions,
             ]
             .map(|value| value.to_string())
@@ -480,6 +481,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
             "view",
             "turns",
             "sleeps",
+            "busy ms",
             "demotions",
         ],
         &rows,
