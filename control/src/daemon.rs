@@ -43,6 +43,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::log::Log;
 use crate::membership::Membership;
 use crate::membership::etcd::Etcd;
 use crate::nic::{self, Nic};
@@ -74,6 +75,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// A running node.
 struct Node {
     config: Config,
+    log: Log,
     clock: Clock,
     started: NowMs,
     director_key: DirectorKey,
@@ -140,7 +142,7 @@ struct Signals {
 }
 
 /// Runs a node until it is told to stop. Errors are sentences for the operator.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, log: Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -150,7 +152,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         };
-        let mut node = Node::start(config).await?;
+        let mut node = Node::start(config, log).await?;
         systemd::ready();
         let outcome = node.serve(signals).await;
         systemd::stopping();

@@ -10,6 +10,7 @@ use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::doctor;
 use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
+use samepath::log::Log;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
 use samepath::operator::{capture, drain, top, trace};
 use samepath::policy::PolicyFile;
@@ -36,15 +37,11 @@ fn run(flags: &Flags) -> u8 {
         Ok(configured) => configured,
         Err(error) => return refuse(&error),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    let log = Log::start(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    match samepath::daemon::run(config) {
+    match samepath::daemon::run(config, log) {
         Ok(()) => FINE,
         Err(error) => {
             complain(&format_args!("{error:#}"));

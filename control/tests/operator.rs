@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
-use samepath::operator::api::{PolicyReply, PolicyRule};
+use samepath::operator::api::{LogReply, PolicyReply, PolicyRule};
 use samepath::operator::drain::{Drain, Stage};
 use samepath::operator::server::SocketError;
 use samepath::operator::symmetry;
@@ -133,9 +133,15 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
             Reply::Symmetry(Box::new(symmetry::merge(Vec::new(), Vec::new(), limit)))
         }
         Request::Watch(_) => Reply::Watched(Box::default()),
+        Request::Log { filter: None } => Reply::Log(log_reply("info")),
+        Request::Log { filter: Some(filter) } => Reply::Log(log_reply(&filter)),
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
     })
+}
+
+fn log_reply(filter: &str) -> LogReply {
+    LogReply { filter: filter.into(), before: "info".into() }
 }
 
 fn json(output: &Output) -> Value {
@@ -285,6 +291,19 @@ async fn top_shows_a_frame_of_what_happens_between_two_looks() {
     assert_eq!((&shown["kind"], &shown["packets"][0]), (&"top".into(), &0.into()));
     let wrong = daemon.run(&["top", "--once", "--interval", "0"]).await;
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn log_shows_the_filter_and_sets_another_one() {
+    let daemon = Daemon::start(true);
+    let text = |output: Output| String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text(daemon.run(&["log"]).await), "log info\n");
+    assert_eq!(text(daemon.run(&["log", "debug"]).await), "log debug (before: info)\n");
+    let set = json(&daemon.run(&["log", "info,samepath=trace", "--json"]).await);
+    assert_eq!((&set["kind"], &set["filter"]), (&"log".into(), &"info,samepath=trace".into()));
+    let wrong = daemon.run(&["log", "samepath=loud"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(complaint(&wrong).contains("'samepath=loud'"), "{}", complaint(&wrong));
 }
 
 #[tokio::test]

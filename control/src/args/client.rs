@@ -181,6 +181,15 @@ pub enum ClientCommand {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// What the daemon logs now; with FILTER it logs that from now on, until it is told otherwise or ends
+    Log {
+        /// off, error, warn, info, debug, trace, or a filter like info,samepath=debug
+        #[arg(value_parser = log_filter)]
+        filter: Option<String>,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Bring flows to their Owner (on), or process each packet where it arrives (off)
     Aggregation {
         /// On or off
@@ -367,6 +376,7 @@ impl ClientCommand {
             Self::Policy { command: PolicyCommand::Reload(_) } => Request::PolicyReload,
             Self::Policy { .. } => Request::Policy,
             Self::Undrain(_) => Request::Undrain,
+            Self::Log { filter, .. } => Request::Log { filter: filter.clone() },
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
         }
     }
@@ -458,6 +468,7 @@ impl ClientCommand {
             | Self::Trace { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
+            | Self::Log { target, .. }
             | Self::Aggregation { target, .. } => Some(target),
         }
     }
@@ -465,6 +476,10 @@ impl ClientCommand {
 
 fn protocol(text: &str) -> Result<u8, String> {
     values::protocol(text).map_err(|rule| rule.0)
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    values::log(text).map_err(|rule| rule.0)
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

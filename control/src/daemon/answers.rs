@@ -34,6 +34,9 @@ impl Node {
                 director::answer(&self.view, (src, sport), (dst, dport), proto)
                     .map_or_else(Reply::error, Reply::Director)
             }
+            Request::Log { filter } => {
+                self.log.set(filter.as_deref()).map_or_else(Reply::error, Reply::Log)
+            }
             Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
             Request::Drain => self.begin_drain()?.map_or_else(Reply::error, Reply::Drain),
             Request::Undrain => Reply::Drain(self.end_drain()?),

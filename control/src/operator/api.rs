@@ -77,6 +77,12 @@ pub enum Request {
     /// Write down what happens to packets that match, and tell what was seen since the last time; asked again and again →
     /// [`Reply::Watched`].
     Watch(WatchOrder),
+    /// What is logged, and something else from now on → [`Reply::Log`].
+    Log {
+        /// As `--log` has it; null: only tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<String>,
+    },
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -99,6 +105,7 @@ impl Request {
     pub fn changes_something(&self) -> bool {
         match self {
             Request::Aggregation { .. } | Request::PolicyReload | Request::Undrain | Request::Leave => true,
+            Request::Log { filter } => filter.is_some(),
             // Asked again and again for its progress; the daemon says itself when it begins.
             Request::Drain => false,
             Request::Status
@@ -142,6 +149,8 @@ pub enum Reply {
     Watched(Box<Watched>),
     /// Packets step by step; `samepath trace --json` prints it, no daemon sends it.
     Trace(Box<Trace>),
+    /// What is logged.
+    Log(LogReply),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
     /// The policy in force.
@@ -791,6 +800,16 @@ pub struct Director {
     pub epoch: u32,
     /// All of it in a sentence.
     pub why: String,
+}
+
+/// Reply to [`Request::Log`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogReply {
+    /// The filter in use now.
+    pub filter: String,
+    /// The filter in use before; the same if nothing was to be changed.
+    pub before: String,
 }
 
 /// Reply to [`Request::Aggregation`].

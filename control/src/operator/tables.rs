@@ -16,6 +16,8 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Stats(stats) => print_stats(stats, out)?,
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Log(log) if log.before == log.filter => writeln!(out, "log {}", log.filter)?,
+        Reply::Log(log) => writeln!(out, "log {} (before: {})", log.filter, log.before)?,
         Reply::Policy(policy) => print_policy(policy, out)?,
         Reply::Symmetry(symmetry) => symmetry::print(symmetry, out)?,
         Reply::Detours(detours) => {
