@@ -13,6 +13,7 @@ mod drain;
 mod duty;
 mod exchange;
 mod explained;
+mod followers;
 mod forwarder;
 mod inquiries;
 mod keys;
@@ -56,6 +57,7 @@ use crate::tunnel_keys::TunnelKeys;
 use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
+use followers::Followers;
 use forwarder::Forwarding;
 use inquiries::Inquiries;
 use keys::KeysInUse;
@@ -108,6 +110,7 @@ struct Node {
     walks: Walks,
     inquiries: Inquiries,
     watches: Watches,
+    followers: Followers,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     /// When the members were last looked at.
@@ -184,13 +187,14 @@ impl Node {
             self.watch_hand_over();
             self.watch_inquiries();
             self.watch_watches()?;
+            self.watch_followers();
             if self.leaving {
                 tracing::info!("the operator told this node to leave: samepath stops");
                 return Ok(());
             }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
-            let looked_on = self.inquiries.are_open() || self.watches.are_open();
+            let looked_on = self.inquiries.are_open() || self.watches.are_open() || self.followers.are_open();
             tick = if busy || looked_on { BUSY_TICK } else { IDLE_TICK };
         }
     }

@@ -12,7 +12,7 @@ use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
 use samepath::log::Log;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
-use samepath::operator::{capture, drain, top, trace};
+use samepath::operator::{capture, drain, events, top, trace};
 use samepath::policy::PolicyFile;
 use samepath::setup;
 use samepath::sysdump;
@@ -223,6 +223,8 @@ fn ask(command: &ClientCommand) -> u8 {
         top::run(socket, order, json, &mut out)
     } else if let Some(order) = command.trace() {
         trace::run(socket, &order, json, &mut out)
+    } else if let Some(order) = command.events() {
+        events::run(socket, &order, json, &mut out)
     } else if let Some(order) = command.capture() {
         capture::run(socket, &order)
     } else {

@@ -14,6 +14,7 @@ use crate::config::values;
 use crate::operator::api::{Request, Role};
 use crate::operator::capture::CaptureOrder;
 use crate::operator::drain::DrainOrder;
+use crate::operator::events::EventsOrder;
 use crate::operator::filter::{self, Filter};
 use crate::operator::top::TopOrder;
 use crate::operator::trace::TraceOrder;
@@ -29,12 +30,15 @@ pub enum ClientCommand {
     Members(Target),
     /// Sessions this node knows, as Owner, backup or claim
     Sessions {
-        /// List the sessions or count them
+        /// List the sessions, count them, or tell of them as they begin, change and end
         #[arg(value_enum, default_value_t)]
         what: SessionsVerb,
         /// Which ones.
         #[command(flatten)]
         filter: FilterArgs,
+        /// Of `events`: end after this time [default: with Ctrl-C]
+        #[arg(long = "for", value_name = "SECONDS", value_parser = interval)]
+        time: Option<Duration>,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -240,6 +244,9 @@ pub enum SessionsVerb {
     List,
     /// How many there are
     Count,
+    /// Those that begin, change their role, Owner or state, and end, as it happens, like `conntrack -E` (exit code 5: not
+    /// all were told)
+    Events,
 }
 
 /// On or off.
@@ -282,7 +289,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..=4095))]
     vlan: Option<u16>,
     /// At most this many
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
 }
 
@@ -348,7 +355,8 @@ impl ClientCommand {
             Self::Members(_) => Request::Members,
             Self::Stats(_) => Request::Stats,
             Self::Sessions { what, filter, .. } => match what {
-                SessionsVerb::List => Request::Sessions { filter: filter.into() },
+                // Events are asked for again and again.
+                SessionsVerb::List | SessionsVerb::Events => Request::Sessions { filter: filter.into() },
                 SessionsVerb::Count => Request::SessionsCount { filter: filter.into() },
             },
             &Self::Director { src, dst, proto, sport, dport, .. } => {
@@ -378,6 +386,26 @@ impl ClientCommand {
             Self::Undrain(_) => Request::Undrain,
             Self::Log { filter, .. } => Request::Log { filter: filter.clone() },
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
+        }
+    }
+
+    /// What to follow, if that is asked for.
+    pub fn events(&self) -> Option<EventsOrder> {
+        match self {
+            Self::Sessions { what: SessionsVerb::Events, filter, time, .. } => {
+                Some(EventsOrder { filter: filter.into(), time: *time })
+            }
+            _ => None,
+        }
+    }
+
+    /// What two arguments do not say together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        match self {
+            Self::Sessions { what, time: Some(_), .. } if *what != SessionsVerb::Events => {
+                Some("--for is how long `samepath sessions events` follows: write events, or leave --for out")
+            }
+            _ => None,
         }
     }
 

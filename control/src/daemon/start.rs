@@ -140,6 +140,7 @@ impl Node {
             keys: KeysInUse::new(&keys),
             walks: Walks::default(),
             watches: Default::default(),
+            followers: Default::default(),
             inquiries: Inquiries::default(),
             duty: Duty::default(),
             refusals: Vec::new(),

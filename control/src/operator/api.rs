@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::drain::Drain;
+use super::events::{FollowOrder, Followed};
 use super::filter::Filter;
 use super::symmetry::{NodeDetours, Symmetry};
 use super::trace::Trace;
@@ -77,6 +78,8 @@ pub enum Request {
     /// Write down what happens to packets that match, and tell what was seen since the last time; asked again and again →
     /// [`Reply::Watched`].
     Watch(WatchOrder),
+    /// Tell what became of sessions since the last time; asked again and again → [`Reply::Followed`].
+    Follow(FollowOrder),
     /// What is logged, and something else from now on → [`Reply::Log`].
     Log {
         /// As `--log` has it; null: only tell.
@@ -116,6 +119,7 @@ impl Request {
             | Request::Why { .. }
             // The daemon says itself when it begins.
             | Request::Watch(_)
+            | Request::Follow(_)
             | Request::Symmetry { .. }
             | Request::Policy
             | Request::Director { .. } => false,
@@ -147,6 +151,8 @@ pub enum Reply {
     Why(Box<Why>),
     /// What was seen of packets.
     Watched(Box<Watched>),
+    /// What became of sessions.
+    Followed(Followed),
     /// Packets step by step; `samepath trace --json` prints it, no daemon sends it.
     Trace(Box<Trace>),
     /// What is logged.

@@ -28,6 +28,11 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Trace(told) => trace::print(told, out)?,
         // Its readers make more of it than a table.
         Reply::Watched(watched) => writeln!(out, "{} nodes look", watched.nodes.len())?,
+        Reply::Followed(followed) => {
+            for event in &followed.events {
+                writeln!(out, "{event}")?;
+            }
+        }
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
