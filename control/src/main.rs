@@ -12,7 +12,7 @@ use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
 use samepath::log::Log;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
-use samepath::operator::{capture, drain, events, top, trace};
+use samepath::operator::{capture, drain, events, symmetry, top, trace};
 use samepath::policy::PolicyFile;
 use samepath::setup;
 use samepath::sysdump;
@@ -225,6 +225,8 @@ fn ask(command: &ClientCommand) -> u8 {
         trace::run(socket, &order, json, &mut out)
     } else if let Some(order) = command.events() {
         events::run(socket, &order, json, &mut out)
+    } else if let Some(order) = command.picture() {
+        symmetry::run(socket, &order, json, &mut out)
     } else if let Some(order) = command.capture() {
         capture::run(socket, &order)
     } else {

@@ -328,6 +328,19 @@ async fn events_are_told_until_there_are_enough_and_losses_have_their_exit_code(
 }
 
 #[tokio::test]
+async fn a_picture_is_written_beside_the_answer() {
+    let daemon = Daemon::start(true);
+    let file = daemon.dir.path().join("detours.svg");
+    let drawn = daemon.run(&["symmetry", "--picture", file.to_str().unwrap(), "--json"]).await;
+    assert_eq!((drawn.status.code(), &json(&drawn)["kind"]), (Some(0), &"symmetry".into()));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("<svg "));
+    assert!(complaint(&drawn).contains("wrote "), "{}", complaint(&drawn));
+    let refused = daemon.run(&["symmetry", "--picture", "/nowhere/detours.svg"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complaint(&refused).contains("--picture"), "{}", complaint(&refused));
+}
+
+#[tokio::test]
 async fn log_shows_the_filter_and_sets_another_one() {
     let daemon = Daemon::start(true);
     let text = |output: Output| String::from_utf8(output.stdout).unwrap();

@@ -16,6 +16,7 @@ use crate::operator::capture::CaptureOrder;
 use crate::operator::drain::DrainOrder;
 use crate::operator::events::EventsOrder;
 use crate::operator::filter::{self, Filter};
+use crate::operator::symmetry::PictureOrder;
 use crate::operator::top::TopOrder;
 use crate::operator::trace::TraceOrder;
 use crate::operator::watch::{PacketFilter, SLOTS, SLOTS_MOST, SNAP_LEAST, SNAP_MOST};
@@ -113,6 +114,9 @@ pub enum ClientCommand {
         /// At most this many pairs
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
+        /// Draw them too: an SVG picture
+        #[arg(long, value_name = "FILE")]
+        picture: Option<PathBuf>,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -394,6 +398,16 @@ impl ClientCommand {
         match self {
             Self::Sessions { what: SessionsVerb::Events, filter, time, .. } => {
                 Some(EventsOrder { filter: filter.into(), time: *time })
+            }
+            _ => None,
+        }
+    }
+
+    /// What to draw, if that is asked for.
+    pub fn picture(&self) -> Option<PictureOrder> {
+        match self {
+            Self::Symmetry { limit, picture: Some(file), .. } => {
+                Some(PictureOrder { limit: *limit, file: file.clone() })
             }
             _ => None,
         }
