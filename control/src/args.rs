@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod client;
@@ -126,8 +127,14 @@ impl Cli {
     /// The process's command line; prints help or a usage error and ends the process (0 or 2) where
     /// that is all there is to do.
     pub fn of_process() -> Self {
-        let command = Self::complete();
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        let cli =
+            Self::from_arg_matches(&Self::complete().get_matches()).unwrap_or_else(|error| error.exit());
+        if let Command::Client(client) = &cli.command
+            && let Some(sentence) = client.contradiction()
+        {
+            Self::complete().error(ErrorKind::ArgumentConflict, sentence).exit();
+        }
+        cli
     }
 }
 

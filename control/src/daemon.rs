@@ -13,6 +13,7 @@ mod drain;
 mod duty;
 mod exchange;
 mod explained;
+mod followers;
 mod forwarder;
 mod inquiries;
 mod keys;
@@ -43,6 +44,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::log::Log;
 use crate::membership::Membership;
 use crate::membership::etcd::Etcd;
 use crate::nic::{self, Nic};
@@ -55,6 +57,7 @@ use crate::tunnel_keys::TunnelKeys;
 use crate::workers::Workers;
 use drain::Draining;
 use duty::Duty;
+use followers::Followers;
 use forwarder::Forwarding;
 use inquiries::Inquiries;
 use keys::KeysInUse;
@@ -74,6 +77,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// A running node.
 struct Node {
     config: Config,
+    log: Log,
     clock: Clock,
     started: NowMs,
     director_key: DirectorKey,
@@ -106,6 +110,7 @@ struct Node {
     walks: Walks,
     inquiries: Inquiries,
     watches: Watches,
+    followers: Followers,
     duty: Duty,
     refusals: Vec<(Option<NodeId>, String)>,
     /// When the members were last looked at.
@@ -140,7 +145,7 @@ struct Signals {
 }
 
 /// Runs a node until it is told to stop. Errors are sentences for the operator.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, log: Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -150,7 +155,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         };
-        let mut node = Node::start(config).await?;
+        let mut node = Node::start(config, log).await?;
         systemd::ready();
         let outcome = node.serve(signals).await;
         systemd::stopping();
@@ -182,13 +187,14 @@ impl Node {
             self.watch_hand_over();
             self.watch_inquiries();
             self.watch_watches()?;
+            self.watch_followers();
             if self.leaving {
                 tracing::info!("the operator told this node to leave: samepath stops");
                 return Ok(());
             }
             self.watch_forwarder()?;
             self.workers.check_alive()?;
-            let looked_on = self.inquiries.are_open() || self.watches.are_open();
+            let looked_on = self.inquiries.are_open() || self.watches.are_open() || self.followers.are_open();
             tick = if busy || looked_on { BUSY_TICK } else { IDLE_TICK };
         }
     }

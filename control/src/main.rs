@@ -10,8 +10,9 @@ use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::doctor;
 use samepath::host::{Case, Place};
 use samepath::keys::{self, KeyError};
+use samepath::log::Log;
 use samepath::operator::client::{self, FAILED, FINE, USAGE, complain};
-use samepath::operator::{capture, drain, top, trace};
+use samepath::operator::{capture, drain, events, symmetry, top, trace};
 use samepath::policy::PolicyFile;
 use samepath::setup;
 use samepath::sysdump;
@@ -36,15 +37,11 @@ fn run(flags: &Flags) -> u8 {
         Ok(configured) => configured,
         Err(error) => return refuse(&error),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    let log = Log::start(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    match samepath::daemon::run(config) {
+    match samepath::daemon::run(config, log) {
         Ok(()) => FINE,
         Err(error) => {
             complain(&format_args!("{error:#}"));
@@ -226,6 +223,10 @@ fn ask(command: &ClientCommand) -> u8 {
         top::run(socket, order, json, &mut out)
     } else if let Some(order) = command.trace() {
         trace::run(socket, &order, json, &mut out)
+    } else if let Some(order) = command.events() {
+        events::run(socket, &order, json, &mut out)
+    } else if let Some(order) = command.picture() {
+        symmetry::run(socket, &order, json, &mut out)
     } else if let Some(order) = command.capture() {
         capture::run(socket, &order)
     } else {

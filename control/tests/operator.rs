@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use samepath::operator::api::{Aggregation, Count, Members, Reply, Request, Role, SessionRow, Stats, Status};
-use samepath::operator::api::{PolicyReply, PolicyRule};
+use samepath::operator::api::{LogReply, PolicyReply, PolicyRule};
 use samepath::operator::drain::{Drain, Stage};
+use samepath::operator::events::{FollowOrder, Followed, SessionEvent};
 use samepath::operator::server::SocketError;
 use samepath::operator::symmetry;
 use samepath::operator::why::{self, Silent};
@@ -133,9 +134,24 @@ fn answer(request: Request, ready: bool) -> Option<Reply> {
             Reply::Symmetry(Box::new(symmetry::merge(Vec::new(), Vec::new(), limit)))
         }
         Request::Watch(_) => Reply::Watched(Box::default()),
+        Request::Follow(FollowOrder { filter, end, .. }) => Reply::Followed(followed(&filter, end)),
+        Request::Log { filter: None } => Reply::Log(log_reply("info")),
+        Request::Log { filter: Some(filter) } => Reply::Log(log_reply(&filter)),
         Request::Aggregation { on: true } => Reply::error("not while the moon is full"),
         Request::Aggregation { on } => Reply::Aggregation(Aggregation { node: 4, aggregation: on }),
     })
+}
+
+/// Two events each time, of which one more is lost than was told.
+fn followed(filter: &Filter, end: bool) -> Followed {
+    let event = |session| SessionEvent { at_ns: 1_000_000_000, event: "new".into(), was: None, session };
+    let events = if end { Vec::new() } else { listed(filter).into_iter().take(2).map(event).collect() };
+    let lost = u64::from(filter.sport == Some(7));
+    Followed { node: 4, looks: true, lost, gave_way: 0, more: true, events }
+}
+
+fn log_reply(filter: &str) -> LogReply {
+    LogReply { filter: filter.into(), before: "info".into() }
 }
 
 fn json(output: &Output) -> Value {
@@ -285,6 +301,56 @@ async fn top_shows_a_frame_of_what_happens_between_two_looks() {
     assert_eq!((&shown["kind"], &shown["packets"][0]), (&"top".into(), &0.into()));
     let wrong = daemon.run(&["top", "--once", "--interval", "0"]).await;
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn events_are_told_until_there_are_enough_and_losses_have_their_exit_code() {
+    let daemon = Daemon::start(true);
+    let told = daemon.run(&["sessions", "events", "-n", "3", "--proto", "udp"]).await;
+    let text = String::from_utf8(told.stdout.clone()).unwrap();
+    assert_eq!((told.status.code(), text.lines().count()), (Some(0), 3), "{text}");
+    assert!(text.starts_with("1.000000     [NEW] udp      17 30 ESTABLISHED src=10.0.0.1"), "{text}");
+    let said = complaint(&told);
+    assert!(said.contains("following sessions of node 4") && said.contains("3 events told\n"), "{said}");
+    let told = daemon.run(&["sessions", "events", "-n", "1", "--sport", "7", "--json"]).await;
+    let text = String::from_utf8(told.stdout.clone()).unwrap();
+    let [event, end] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let (event, end): (Value, Value) = (event.parse().unwrap(), end.parse().unwrap());
+    assert_eq!((&event["kind"], &event["session"]["sport"]), (&"session_event".into(), &7.into()));
+    assert_eq!((&end["kind"], &end["told"], &end["lost"]), (&"session_events".into(), &1.into(), &1.into()));
+    assert_eq!(told.status.code(), Some(5));
+    assert!(complaint(&told).contains("1 events lost"), "{}", complaint(&told));
+    let timed = daemon.run(&["sessions", "events", "--src", "192.0.2.1", "--for", "0.1"]).await;
+    assert_eq!((timed.status.code(), timed.stdout.len()), (Some(0), 0), "{}", complaint(&timed));
+    let wrong = daemon.run(&["sessions", "count", "--for", "1"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(complaint(&wrong).contains("--for is how long"), "{}", complaint(&wrong));
+}
+
+#[tokio::test]
+async fn a_picture_is_written_beside_the_answer() {
+    let daemon = Daemon::start(true);
+    let file = daemon.dir.path().join("detours.svg");
+    let drawn = daemon.run(&["symmetry", "--picture", file.to_str().unwrap(), "--json"]).await;
+    assert_eq!((drawn.status.code(), &json(&drawn)["kind"]), (Some(0), &"symmetry".into()));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("<svg "));
+    assert!(complaint(&drawn).contains("wrote "), "{}", complaint(&drawn));
+    let refused = daemon.run(&["symmetry", "--picture", "/nowhere/detours.svg"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complaint(&refused).contains("--picture"), "{}", complaint(&refused));
+}
+
+#[tokio::test]
+async fn log_shows_the_filter_and_sets_another_one() {
+    let daemon = Daemon::start(true);
+    let text = |output: Output| String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text(daemon.run(&["log"]).await), "log info\n");
+    assert_eq!(text(daemon.run(&["log", "debug"]).await), "log debug (before: info)\n");
+    let set = json(&daemon.run(&["log", "info,samepath=trace", "--json"]).await);
+    assert_eq!((&set["kind"], &set["filter"]), (&"log".into(), &"info,samepath=trace".into()));
+    let wrong = daemon.run(&["log", "samepath=loud"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(complaint(&wrong).contains("'samepath=loud'"), "{}", complaint(&wrong));
 }
 
 #[tokio::test]

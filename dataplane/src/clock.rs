@@ -18,6 +18,15 @@ impl NowMs {
     }
 }
 
+/// One look at a [`Clock`].
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The present.
+    pub now: NowMs,
+    /// Nanoseconds since the clock was made, for spans.
+    pub ns: u64,
+}
+
 /// A monotonic clock; every worker and control share one origin by copying it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -41,7 +50,13 @@ impl Clock {
 
     /// The present.
     pub fn now(&self) -> NowMs {
-        NowMs(ORIGIN_MS + self.origin.elapsed().as_millis() as u64)
+        self.moment().now
+    }
+
+    /// The present, and finer than a millisecond: one look at the clock for both.
+    pub fn moment(&self) -> Moment {
+        let elapsed = self.origin.elapsed();
+        Moment { now: NowMs(ORIGIN_MS + elapsed.as_millis() as u64), ns: elapsed.as_nanos() as u64 }
     }
 
     /// Microseconds since the clock was made, for spans shorter than a millisecond.

@@ -199,6 +199,8 @@ counters! {
     turns,
     /// Times the worker slept.
     sleeps,
+    /// Time of the turns that found work, ns.
+    busy_ns,
 }
 
 impl Counters {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod counters;
 pub mod decide;
 pub mod detours;
+pub mod events;
 pub mod floods;
 pub mod flow;
 pub mod forwards;

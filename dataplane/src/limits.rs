@@ -24,6 +24,18 @@ pub const WATCHED_PER_S: u32 = 12_000;
 /// Those at once, after a time of rest.
 pub const WATCHED_AT_ONCE: u32 = 1_024;
 
+/// Sessions that begin, change or end that one worker tells for `samepath sessions events`, per second: each is copied,
+/// and control makes words of it. Lower: a busy node is followed with gaps sooner (they are counted); higher: following
+/// takes more of control, which replicates too.
+pub const EVENTS_PER_S: u32 = 20_000;
+
+/// Those at once, after a time of rest.
+pub const EVENTS_AT_ONCE: u32 = 4_096;
+
+/// Events that may wait between one worker and control, 1 MB. Control takes them every millisecond while somebody
+/// follows. Lower: lost when control is busy for a moment; higher: memory, while somebody follows.
+pub const EVENTS_WAITING: usize = 4_096;
+
 /// Interfaces of one node (data interfaces and the cluster link). Bounds the steering maps.
 pub const MAX_PORTS: usize = 16;
 

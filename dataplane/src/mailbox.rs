@@ -16,7 +16,7 @@ use crate::service::Services;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::wire::record::Record;
-use crate::worker::Watching;
+use crate::worker::{Following, Watching};
 
 /// Control to worker. Taken between bursts, in order.
 #[derive(Debug)]
@@ -110,6 +110,8 @@ pub enum ToWorker {
     },
     /// Write down what happens to packets that match, or nothing any longer.
     Watch(Option<Box<Watching>>),
+    /// Tell of sessions that begin, change and end, or not any longer.
+    Follow(Option<Box<Following>>),
     /// Stop receiving, send what is in hand, give all frames back, end.
     Stop,
 }
@@ -207,6 +209,7 @@ pub enum Retired {
     Services(Arc<Services>),
     Key(Box<OpenKey>),
     Watch(Box<Watching>),
+    Follow(Box<Following>),
 }
 
 /// The two rings between control and one worker.

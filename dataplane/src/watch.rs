@@ -155,6 +155,15 @@ impl Turn {
 const MAPPED: u128 = 0xffff << 32;
 const LOW: u128 = 0xffff_ffff;
 
+impl Asked {
+    /// Of a session, from its originator to its responder.
+    pub(crate) fn of_session(session: &Session) -> Self {
+        let FlowKey { lo, hi, lo_port, hi_port, proto_vlans } = session.key;
+        let (lo, hi) = ((u128::from_be_bytes(lo), lo_port), (u128::from_be_bytes(hi), hi_port));
+        Self { lo, hi, proto_vlans, direction: session.origin, zone: 0, portless: false }
+    }
+}
+
 impl Sieve {
     /// Of a filter.
     pub fn new(filter: &Filter) -> Self {
@@ -174,7 +183,7 @@ impl Sieve {
     }
 
     #[inline(always)]
-    fn lets_through(&self, asked: &Asked) -> bool {
+    pub(crate) fn lets_through(&self, asked: &Asked) -> bool {
         if asked.proto_vlans & self.mask != self.value || self.zone.is_some_and(|zone| zone != asked.zone) {
             return false;
         }

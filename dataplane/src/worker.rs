@@ -7,6 +7,7 @@
 mod admission;
 mod allowance;
 mod detours;
+mod events;
 mod explain;
 mod fast_path;
 mod former;
@@ -61,6 +62,7 @@ use crate::xsk::Io;
 
 pub(crate) use crate::carry_out::NoHop;
 use allowance::Allowance;
+pub use events::Following;
 use fast_path::FastPath;
 use former::FormerView;
 use fragments::Trains;
@@ -173,6 +175,8 @@ pub struct Worker<I: Io> {
     fast: FastPath,
     /// Somebody looks on.
     watching: Option<Box<Watching>>,
+    /// Somebody follows sessions.
+    following: Option<Box<Following>>,
 }
 
 /// What a worker is made of.
@@ -242,6 +246,7 @@ impl<I: Io> Worker<I> {
             burst: Vec::with_capacity(parts.tuning.batch * MAX_PORTS),
             fast: FastPath::new(parts.tuning.batch * MAX_PORTS),
             watching: None,
+            following: None,
         };
         worker.renew_outward();
         worker
@@ -339,8 +344,14 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// [`Worker::work_on`], told to who follows sessions.
+    fn process(&mut self, job: Job<I::Frame>, now: NowMs) {
+        let key = job.packet.key;
+        self.telling(&key, now, |worker| worker.work_on(job, now));
+    }
+
     /// Look up, ask the policy, decide, apply, carry out.
-    fn process(&mut self, mut job: Job<I::Frame>, now: NowMs) {
+    fn work_on(&mut self, mut job: Job<I::Frame>, now: NowMs) {
         let slot = self.shard.table.find(&job.packet.key);
         let mut session = slot.map(|slot| self.shard.table.get(slot));
         let gate = match self.gate(&job, slot.zip(session.as_mut()), now) {

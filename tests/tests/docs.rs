@@ -292,6 +292,7 @@ fn set(counters: &Counters, at: usize, value: u64) {
         &counters.view_epoch,
         &counters.turns,
         &counters.sleeps,
+        &counters.busy_ns,
     ];
     assert_eq!(fields.len(), Counters::NAMES.len(), "a counter is new or gone");
     fields[at].set(value);

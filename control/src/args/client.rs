@@ -14,7 +14,9 @@ use crate::config::values;
 use crate::operator::api::{Request, Role};
 use crate::operator::capture::CaptureOrder;
 use crate::operator::drain::DrainOrder;
+use crate::operator::events::EventsOrder;
 use crate::operator::filter::{self, Filter};
+use crate::operator::symmetry::PictureOrder;
 use crate::operator::top::TopOrder;
 use crate::operator::trace::TraceOrder;
 use crate::operator::watch::{PacketFilter, SLOTS, SLOTS_MOST, SNAP_LEAST, SNAP_MOST};
@@ -29,12 +31,15 @@ pub enum ClientCommand {
     Members(Target),
     /// Sessions this node knows, as Owner, backup or claim
     Sessions {
-        /// List the sessions or count them
+        /// List the sessions, count them, or tell of them as they begin, change and end
         #[arg(value_enum, default_value_t)]
         what: SessionsVerb,
         /// Which ones.
         #[command(flatten)]
         filter: FilterArgs,
+        /// Of `events`: end after this time [default: with Ctrl-C]
+        #[arg(long = "for", value_name = "SECONDS", value_parser = interval)]
+        time: Option<Duration>,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -109,6 +114,9 @@ pub enum ClientCommand {
         /// At most this many pairs
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
+        /// Draw them too: an SVG picture
+        #[arg(long, value_name = "FILE")]
+        picture: Option<PathBuf>,
         /// Whom to ask.
         #[command(flatten)]
         target: Target,
@@ -181,6 +189,15 @@ pub enum ClientCommand {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// What the daemon logs now; with FILTER it logs that from now on, until it is told otherwise or ends
+    Log {
+        /// off, error, warn, info, debug, trace, or a filter like info,samepath=debug
+        #[arg(value_parser = log_filter)]
+        filter: Option<String>,
+        /// Whom to ask.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Bring flows to their Owner (on), or process each packet where it arrives (off)
     Aggregation {
         /// On or off
@@ -231,6 +248,9 @@ pub enum SessionsVerb {
     List,
     /// How many there are
     Count,
+    /// Those that begin, change their role, Owner or state, and end, as it happens, like `conntrack -E` (exit code 5: not
+    /// all were told)
+    Events,
 }
 
 /// On or off.
@@ -273,7 +293,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..=4095))]
     vlan: Option<u16>,
     /// At most this many
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
 }
 
@@ -339,7 +359,8 @@ impl ClientCommand {
             Self::Members(_) => Request::Members,
             Self::Stats(_) => Request::Stats,
             Self::Sessions { what, filter, .. } => match what {
-                SessionsVerb::List => Request::Sessions { filter: filter.into() },
+                // Events are asked for again and again.
+                SessionsVerb::List | SessionsVerb::Events => Request::Sessions { filter: filter.into() },
                 SessionsVerb::Count => Request::SessionsCount { filter: filter.into() },
             },
             &Self::Director { src, dst, proto, sport, dport, .. } => {
@@ -367,7 +388,38 @@ impl ClientCommand {
             Self::Policy { command: PolicyCommand::Reload(_) } => Request::PolicyReload,
             Self::Policy { .. } => Request::Policy,
             Self::Undrain(_) => Request::Undrain,
+            Self::Log { filter, .. } => Request::Log { filter: filter.clone() },
             Self::Aggregation { state, .. } => Request::Aggregation { on: *state == Switch::On },
+        }
+    }
+
+    /// What to follow, if that is asked for.
+    pub fn events(&self) -> Option<EventsOrder> {
+        match self {
+            Self::Sessions { what: SessionsVerb::Events, filter, time, .. } => {
+                Some(EventsOrder { filter: filter.into(), time: *time })
+            }
+            _ => None,
+        }
+    }
+
+    /// What to draw, if that is asked for.
+    pub fn picture(&self) -> Option<PictureOrder> {
+        match self {
+            Self::Symmetry { limit, picture: Some(file), .. } => {
+                Some(PictureOrder { limit: *limit, file: file.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// What two arguments do not say together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        match self {
+            Self::Sessions { what, time: Some(_), .. } if *what != SessionsVerb::Events => {
+                Some("--for is how long `samepath sessions events` follows: write events, or leave --for out")
+            }
+            _ => None,
         }
     }
 
@@ -458,6 +510,7 @@ impl ClientCommand {
             | Self::Trace { target, .. }
             | Self::Drain { target, .. }
             | Self::Leave { target, .. }
+            | Self::Log { target, .. }
             | Self::Aggregation { target, .. } => Some(target),
         }
     }
@@ -465,6 +518,10 @@ impl ClientCommand {
 
 fn protocol(text: &str) -> Result<u8, String> {
     values::protocol(text).map_err(|rule| rule.0)
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    values::log(text).map_err(|rule| rule.0)
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

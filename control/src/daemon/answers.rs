@@ -34,6 +34,7 @@ impl Node {
                 director::answer(&self.view, (src, sport), (dst, dport), proto)
                     .map_or_else(Reply::error, Reply::Director)
             }
+            Request::Log { filter } => self.log.set(filter.as_deref()).map_or_else(Reply::error, Reply::Log),
             Request::Aggregation { on } => Reply::Aggregation(self.set_aggregation(on)?),
             Request::Drain => self.begin_drain()?.map_or_else(Reply::error, Reply::Drain),
             Request::Undrain => Reply::Drain(self.end_drain()?),
@@ -42,6 +43,7 @@ impl Node {
                 self.begin_walk(Errand::List { filter, rows: Vec::new(), reply });
                 return Ok(());
             }
+            Request::Follow(order) => self.follow(&order),
             Request::Watch(order) if order.here => self.watch_here(order)?,
             request @ (Request::Why { .. } | Request::Symmetry { .. } | Request::Watch(_)) => {
                 self.begin_inquiry(request, reply)?;

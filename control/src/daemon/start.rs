@@ -27,6 +27,7 @@ use super::walks::Walks;
 use super::{Node, membership, rings, services};
 use crate::config::{Config, Forwarder, XdpMode, narrow_link, tunnel_overhead};
 use crate::keys::ClusterKeys;
+use crate::log::Log;
 use crate::membership::etcd::Etcd;
 use crate::membership::{Membership, MembershipConfig};
 use crate::metrics;
@@ -43,7 +44,7 @@ use crate::workers::{Workers, WorkersPlan};
 const REQUESTS: usize = 32;
 
 impl Node {
-    pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: Config, log: Log) -> anyhow::Result<Self> {
         crate::capabilities::require()?;
         let clock = Clock::start();
         let keys = ClusterKeys::load(&config.keys, config.node)?;
@@ -139,6 +140,7 @@ impl Node {
             keys: KeysInUse::new(&keys),
             walks: Walks::default(),
             watches: Default::default(),
+            followers: Default::default(),
             inquiries: Inquiries::default(),
             duty: Duty::default(),
             refusals: Vec::new(),
@@ -150,6 +152,7 @@ impl Node {
             offered: clock.now(),
             leaving: false,
             config,
+            log,
             clock,
         };
         node.membership.set_policy(node.policy.version());

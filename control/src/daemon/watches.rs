@@ -20,7 +20,7 @@ use crate::operator::watch::{
 
 /// How long a node looks on without being asked, ms. Lower: a short stall ends a trace; higher: workers look longer than
 /// somebody is interested whose program was killed.
-const LEASE_MS: u64 = 5_000;
+pub(super) const LEASE_MS: u64 = 5_000;
 
 /// Packets kept for one who looks on, and bytes of their frames: what is seen between two questions, while one of all
 /// nodes may take a second.
@@ -28,7 +28,7 @@ const KEPT: usize = 8_192;
 const KEPT_BYTES: usize = 32 << 20;
 
 /// Bytes of one reply to an operator, and to a peer, whose control channel carries 32 KiB at once.
-const REPLY_BYTES: usize = 1 << 20;
+pub(super) const REPLY_BYTES: usize = 1 << 20;
 pub(super) const PEER_REPLY_BYTES: usize = 24 << 10;
 
 /// Those who look on.
@@ -150,15 +150,10 @@ impl Node {
             None => None,
             Some(name) => Some(self.zone_number(name).ok_or_else(|| self.no_such_zone(name))?),
         };
-        let end = |prefix: Option<ipnet::IpNet>, port| {
-            let Some(prefix) = prefix else { return End { port, ..End::default() } };
-            let mapped = if prefix.addr().is_ipv4() { 96 } else { 0 };
-            End { prefix: key_bytes(prefix.network()), length: prefix.prefix_len() + mapped, port }
-        };
         Ok(Filter {
             proto: filter.proto,
-            from: end(filter.src, filter.sport),
-            to: end(filter.dst, filter.dport),
+            from: end_of(filter.src, filter.sport),
+            to: end_of(filter.dst, filter.dport),
             both_ways: !filter.one_way,
             vlan: filter.vlan,
             zone,
@@ -240,6 +235,13 @@ impl Node {
             *known = now;
         }
     }
+}
+
+/// One end of a flow as workers compare it.
+pub(super) fn end_of(prefix: Option<ipnet::IpNet>, port: Option<u16>) -> End {
+    let Some(prefix) = prefix else { return End { port, ..End::default() } };
+    let mapped = if prefix.addr().is_ipv4() { 96 } else { 0 };
+    End { prefix: key_bytes(prefix.network()), length: prefix.prefix_len() + mapped, port }
 }
 
 impl Open {

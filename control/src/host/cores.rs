@@ -1,5 +1,7 @@
 //! Processor cores.
 
+use std::collections::BTreeMap;
+
 use super::Place;
 use crate::config::values;
 
@@ -44,7 +46,38 @@ fn memory_node(place: &Place, core: usize) -> Option<i32> {
     names.iter().find_map(|name| name.strip_prefix("node")?.parse().ok())
 }
 
+/// Clock rate of each core as the kernel saw it last, MHz; those it does not tell are missing.
+pub fn clock_rates(place: &Place) -> BTreeMap<usize, f64> {
+    let text = place.text("/proc/cpuinfo").unwrap_or_default();
+    let mut core: Option<usize> = None;
+    let mut rates = BTreeMap::new();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        match name.trim() {
+            "processor" => core = value.trim().parse().ok(),
+            "cpu MHz" => rates.extend(core.zip(value.trim().parse().ok())),
+            _ => {}
+        }
+    }
+    rates
+}
+
 /// Reads `0,2-3`; nothing where nothing can be read.
 pub fn list(text: &str) -> Vec<usize> {
     if text.is_empty() { Vec::new() } else { values::cores(text).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_rates_are_those_of_cpuinfo() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path());
+        assert!(clock_rates(&place).is_empty());
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let text = "processor\t: 0\ncpu MHz\t\t: 2400.5\nflags\t: a b\n\nprocessor\t: 3\nmodel\t: x\n\nprocessor\t: 7\ncpu MHz\t\t: 800.000\n";
+        std::fs::write(root.path().join("proc/cpuinfo"), text).unwrap();
+        assert_eq!(clock_rates(&place), BTreeMap::from([(0, 2400.5), (7, 800.0)]));
+    }
 }

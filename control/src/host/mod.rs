@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 pub use case::{Case, Port};
 pub use chain::Chain;
-pub use cores::{Core, cores, list};
+pub use cores::{Core, clock_rates, cores, list};
 pub use features::Feature;
 pub use link::{Channels, Link, Napi, Program, RxRing};
 pub use machine::{HugePool, Irq, Machine};

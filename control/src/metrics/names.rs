@@ -501,6 +501,12 @@ pub const METRICS: &[Metric] = &[
         "Times the worker slept",
     ),
     counter(
+        "samepath_worker_busy_nanoseconds",
+        Label::Key("worker"),
+        "workers.[worker].busy_ns",
+        "Time of the worker's turns that found work",
+    ),
+    counter(
         "samepath_worker_demotions",
         Label::Key("worker"),
         "workers.[worker].demotions",

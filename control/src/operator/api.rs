@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::drain::Drain;
+use super::events::{FollowOrder, Followed};
 use super::filter::Filter;
 use super::symmetry::{NodeDetours, Symmetry};
 use super::trace::Trace;
@@ -77,6 +78,14 @@ pub enum Request {
     /// Write down what happens to packets that match, and tell what was seen since the last time; asked again and again →
     /// [`Reply::Watched`].
     Watch(WatchOrder),
+    /// Tell what became of sessions since the last time; asked again and again → [`Reply::Followed`].
+    Follow(FollowOrder),
+    /// What is logged, and something else from now on → [`Reply::Log`].
+    Log {
+        /// As `--log` has it; null: only tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<String>,
+    },
     /// Switch aggregation on or off → [`Reply::Aggregation`].
     Aggregation {
         /// Bring flows to their Owner.
@@ -99,6 +108,7 @@ impl Request {
     pub fn changes_something(&self) -> bool {
         match self {
             Request::Aggregation { .. } | Request::PolicyReload | Request::Undrain | Request::Leave => true,
+            Request::Log { filter } => filter.is_some(),
             // Asked again and again for its progress; the daemon says itself when it begins.
             Request::Drain => false,
             Request::Status
@@ -109,6 +119,7 @@ impl Request {
             | Request::Why { .. }
             // The daemon says itself when it begins.
             | Request::Watch(_)
+            | Request::Follow(_)
             | Request::Symmetry { .. }
             | Request::Policy
             | Request::Director { .. } => false,
@@ -140,8 +151,12 @@ pub enum Reply {
     Why(Box<Why>),
     /// What was seen of packets.
     Watched(Box<Watched>),
+    /// What became of sessions.
+    Followed(Followed),
     /// Packets step by step; `samepath trace --json` prints it, no daemon sends it.
     Trace(Box<Trace>),
+    /// What is logged.
+    Log(LogReply),
     /// Aggregation as it is now.
     Aggregation(Aggregation),
     /// The policy in force.
@@ -766,6 +781,8 @@ pub struct Worker {
     pub turns: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Time of the turns that found work, ns.
+    pub busy_ns: u64,
     /// Times it was made ordinary because it starved its core.
     pub demotions: u64,
 }
@@ -789,6 +806,16 @@ pub struct Director {
     pub epoch: u32,
     /// All of it in a sentence.
     pub why: String,
+}
+
+/// Reply to [`Request::Log`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogReply {
+    /// The filter in use now.
+    pub filter: String,
+    /// The filter in use before; the same if nothing was to be changed.
+    pub before: String,
 }
 
 /// Reply to [`Request::Aggregation`].

@@ -20,7 +20,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// No daemon answers.
 pub const UNREACHABLE: u8 = 3;
-/// `status`: the node runs but is not ready. `why`, `symmetry`: nodes did not answer, or do not agree.
+/// `status`: the node runs but is not ready. `why`, `symmetry`: nodes did not answer, or do not agree. `sessions events`:
+/// not all were told.
 pub const DEGRADED: u8 = 5;
 
 /// How long a daemon may take to answer. It answers within milliseconds; long lists come in pages.

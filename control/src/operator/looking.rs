@@ -11,7 +11,7 @@ use super::watch::{NodeWatched, WatchOrder, Watched};
 use super::why::Silent;
 
 /// Time between two questions when there is nothing more to fetch.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long nodes may take until their workers look; then they are named.
 const SOON: Duration = Duration::from_secs(2);
@@ -35,15 +35,10 @@ impl Looking {
         order: WatchOrder,
         timeout: Option<Duration>,
     ) -> Result<Self, ClientError> {
-        let mut bytes = [0; 8];
-        // Without chance there is still the time of day.
-        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        // JSON numbers are exact up to 53 bits.
-        let id = (u64::from_ne_bytes(bytes) ^ u64::from(std::process::id())) >> 11;
         let since = Instant::now();
         Ok(Self {
             connection: Connection::open(&socket(named)?)?,
-            order: WatchOrder { id, ..order },
+            order: WatchOrder { id: draw_id(), ..order },
             since,
             until: timeout.map(|timeout| since + timeout),
             interrupted: interrupted(),
@@ -106,6 +101,15 @@ impl Looking {
     }
 }
 
+/// A number by which a node knows who looks on.
+pub(super) fn draw_id() -> u64 {
+    let mut bytes = [0; 8];
+    // Without chance there is still the number of the process.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    // JSON numbers are exact up to 53 bits.
+    (u64::from_ne_bytes(bytes) ^ u64::from(std::process::id())) >> 11
+}
+
 /// What was missed, in words; `None`: nothing.
 pub(super) fn missed(node: &NodeWatched) -> Option<String> {
     let NodeWatched { node, missed_full, missed_rate, .. } = node;
@@ -118,7 +122,7 @@ pub(super) fn missed(node: &NodeWatched) -> Option<String> {
 }
 
 /// Becomes true with Ctrl-C.
-fn interrupted() -> Arc<AtomicBool> {
+pub(super) fn interrupted() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = flag.clone();
     std::thread::spawn(move || {

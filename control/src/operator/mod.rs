@@ -8,6 +8,7 @@ pub mod capture;
 pub mod client;
 pub mod director;
 pub mod drain;
+pub mod events;
 pub mod filter;
 mod looking;
 pub mod server;

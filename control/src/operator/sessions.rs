@@ -16,6 +16,16 @@ impl From<session::Role> for Role {
     }
 }
 
+impl From<Role> for session::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Owner => session::Role::Owner,
+            Role::Backup => session::Role::Backup,
+            Role::Claim => session::Role::Claim,
+        }
+    }
+}
+
 impl SessionRow {
     /// The row of `session` at the time `now`, seen from its originator.
     pub fn of(session: &session::Session, now: NowMs) -> Self {

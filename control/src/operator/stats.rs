@@ -70,6 +70,7 @@ impl Stats {
             view_epoch: c.view_epoch.get(),
             turns: c.turns.get(),
             sleeps: c.sleeps.get(),
+            busy_ns: c.busy_ns.get(),
             demotions: 0,
         });
     }

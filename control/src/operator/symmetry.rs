@@ -1,15 +1,20 @@
 //! `samepath symmetry`: which pairs of prefixes arrive at another node than their Owner, what that costs on the cluster
 //! link, and what routing would save it.
 
+mod picture;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use samepath_dataplane::detours::{Detour, PrefixLengths, Sum};
 use samepath_dataplane::flow::address_of;
 use serde::{Deserialize, Serialize};
 
+use super::api::{Reply, Request};
+use super::client::{self, ClientError, Connection, complain};
 use super::tables::table;
 use super::why::Silent;
 
@@ -141,6 +146,41 @@ fn net(bytes: &[u8; 16], lengths: PrefixLengths) -> IpNet {
     IpNet::new(address, length).unwrap_or_else(|_| IpNet::from(address))
 }
 
+/// What is to be drawn.
+#[derive(Clone, Debug)]
+pub struct PictureOrder {
+    /// Pairs at most.
+    pub limit: usize,
+    /// Where the picture goes.
+    pub file: PathBuf,
+}
+
+/// Asks, writes the picture, and prints the answer as without one; gives the exit code.
+pub fn run(
+    socket: Option<&Path>,
+    order: &PictureOrder,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<u8, ClientError> {
+    let mut connection = Connection::open(&client::socket(socket)?)?;
+    connection.ask(&Request::Symmetry { limit: order.limit, here: false })?;
+    let reply = connection.reply()?;
+    let drawn = match &reply {
+        Reply::Symmetry(symmetry) => picture::svg(symmetry),
+        Reply::Error(refusal) => return Err(ClientError::Refused(refusal.error.clone())),
+        _ => return Err(ClientError::Refused("the daemon answered something else".into())),
+    };
+    let file = order.file.display();
+    std::fs::write(&order.file, drawn).map_err(|error| {
+        ClientError::Refused(format!(
+            "the picture {file} cannot be written ({error}): name a file with --picture, where there is room"
+        ))
+    })?;
+    let code = client::print(&reply, json, out)?;
+    complain(&format_args!("wrote {file}"));
+    Ok(code)
+}
+
 /// The answer of all, with at most `limit` pairs.
 pub fn merge(nodes: Vec<NodeDetours>, silent: Vec<Silent>, limit: usize) -> Symmetry {
     let mut symmetry = Symmetry { silent, ..Symmetry::default() };
@@ -259,7 +299,7 @@ mod tests {
         }
     }
 
-    fn nodes() -> Vec<NodeDetours> {
+    pub(super) fn nodes() -> Vec<NodeDetours> {
         let forgotten = Sum { packets: 1, bytes: 50, link_bytes: 100 };
         let one = [detour("10.2.0.0", "10.1.5.0", 3, 6000), detour("10.2.0.0", "10.1.5.0", 3, 1000)];
         let two = [detour("10.1.6.0", "10.2.0.0", 1, 1900), detour("10.2.0.0", "10.1.6.0", 3, 1000)];

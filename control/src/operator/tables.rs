@@ -16,6 +16,8 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Stats(stats) => print_stats(stats, out)?,
         Reply::Director(director) => print_director(director, out)?,
         Reply::Aggregation(aggregation) => print_aggregation(aggregation, out)?,
+        Reply::Log(log) if log.before == log.filter => writeln!(out, "log {}", log.filter)?,
+        Reply::Log(log) => writeln!(out, "log {} (before: {})", log.filter, log.before)?,
         Reply::Policy(policy) => print_policy(policy, out)?,
         Reply::Symmetry(symmetry) => symmetry::print(symmetry, out)?,
         Reply::Detours(detours) => {
@@ -26,6 +28,11 @@ pub fn print(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Trace(told) => trace::print(told, out)?,
         // Its readers make more of it than a table.
         Reply::Watched(watched) => writeln!(out, "{} nodes look", watched.nodes.len())?,
+        Reply::Followed(followed) => {
+            for event in &followed.events {
+                writeln!(out, "{event}")?;
+            }
+        }
         Reply::Drain(drain) => writeln!(out, "{drain}")?,
         Reply::Error(refusal) => writeln!(out, "{}", refusal.error)?,
         Reply::Sessions(page) => {
@@ -439,7 +446,7 @@ fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<[String; 13]> = stats
+    let rows: Vec<[String; 14]> = stats
         .workers
         .iter()
         .map(|w| {
@@ -456,6 +463,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
                 w.view_epoch,
                 w.turns,
                 w.sleeps,
+                w.busy_ns / 1_000_000,
                 w.demotions,
             ]
             .map(|value| value.to_string())
@@ -480,6 +488,7 @@ fn print_workers(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
             "view",
             "turns",
             "sleeps",
+            "busy ms",
             "demotions",
         ],
         &rows,

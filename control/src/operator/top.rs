@@ -1,5 +1,7 @@
 //! `samepath top`: what a node does now, from two looks at its counters.
 
+mod workers;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
@@ -12,6 +14,8 @@ use serde::Serialize;
 use super::api::{Members, Reply, Request, SCHEMA, Stats, Status};
 use super::client::{ClientError, Connection, FINE};
 use super::tables::table;
+use crate::host::{Place, clock_rates};
+use workers::TopWorker;
 
 /// Clears what was shown before: cursor to the upper left corner, everything behind it empty.
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -32,6 +36,8 @@ struct Sample {
     status: Status,
     members: Members,
     stats: Stats,
+    /// Clock rate of each core, MHz.
+    mhz: BTreeMap<usize, f64>,
 }
 
 /// What happened between two looks; rates are per second.
@@ -75,31 +81,6 @@ pub struct Top {
     pub workers: Vec<TopWorker>,
     /// Each peer.
     pub peers: Vec<TopPeer>,
-}
-
-/// A worker in [`Top`].
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
-pub struct TopWorker {
-    /// Its index.
-    pub worker: usize,
-    /// Its core.
-    pub core: usize,
-    /// Packets taken from the rings.
-    pub rx: u64,
-    /// Packets sent.
-    pub tx: u64,
-    /// Packets handed to other workers.
-    pub handed_over: u64,
-    /// Packets dropped.
-    pub dropped: u64,
-    /// Packets on the fast path, percent of those taken and handed to it.
-    pub fast_percent: u64,
-    /// Packets per turn of its loop, as long as it does not sleep.
-    pub burst: f64,
-    /// Times it slept.
-    pub sleeps: u64,
-    /// Sessions now.
-    pub sessions: u64,
 }
 
 /// A peer in [`Top`].
@@ -162,7 +143,9 @@ impl Sample {
             (ask(&Request::Status)?, ask(&Request::Members)?, ask(&Request::Stats)?);
         match (status, members, stats) {
             (Reply::Status(status), Reply::Members(members), Reply::Stats(stats)) => {
-                Ok(Self { at: Instant::now(), status, members, stats: *stats })
+                // The daemon is on this machine: its socket is.
+                let mhz = clock_rates(&Place::here());
+                Ok(Self { at: Instant::now(), status, members, stats: *stats, mhz })
             }
             (Reply::Error(refusal), ..) | (_, Reply::Error(refusal), _) | (.., Reply::Error(refusal)) => {
                 Err(ClientError::Refused(refusal.error))
@@ -205,34 +188,10 @@ impl Top {
             sessions_expired: rate(old.sessions.expired, new.sessions.expired),
             frames_free_percent: new.frames.free * 100 / new.frames.total.max(1),
             drops,
-            workers: workers(old, new, interval_ms),
+            workers: TopWorker::all(old, new, interval_ms, &after.mhz),
             peers: peers(old, after, interval_ms),
         }
     }
-}
-
-fn workers(old: &Stats, new: &Stats, interval_ms: u64) -> Vec<TopWorker> {
-    let rate = |before: u64, after: u64| after.saturating_sub(before) * 1000 / interval_ms;
-    let pairs = old.workers.iter().zip(&new.workers);
-    pairs
-        .map(|(old, new)| {
-            let taken = (new.rx + new.handoff_rx).saturating_sub(old.rx + old.handoff_rx);
-            let awake =
-                new.turns.saturating_sub(old.turns).saturating_sub(new.sleeps.saturating_sub(old.sleeps));
-            TopWorker {
-                worker: new.worker,
-                core: new.core,
-                rx: rate(old.rx, new.rx),
-                tx: rate(old.tx, new.tx),
-                handed_over: rate(old.handoff_tx, new.handoff_tx),
-                dropped: rate(old.dropped, new.dropped),
-                fast_percent: new.fast_path.saturating_sub(old.fast_path) * 100 / taken.max(1),
-                burst: (taken as f64 * 10.0 / awake.max(1) as f64).round() / 10.0,
-                sleeps: rate(old.sleeps, new.sleeps),
-                sessions: new.sessions,
-            }
-        })
-        .collect()
 }
 
 fn peers(old: &Stats, after: &Sample, interval_ms: u64) -> Vec<TopPeer> {
@@ -302,36 +261,16 @@ impl fmt::Display for Top {
 impl Top {
     fn tables(&self) -> String {
         let mut text = Vec::new();
-        let workers: Vec<[String; 10]> = self.workers.iter().map(TopWorker::row).collect();
+        let workers: Vec<_> = self.workers.iter().map(TopWorker::row).collect();
         let peers: Vec<[String; 7]> = self.peers.iter().map(TopPeer::row).collect();
-        let heading =
-            ["worker", "core", "in", "out", "handed over", "dropped", "fast", "burst", "sleeps", "sessions"];
         // Memory takes whatever is written to it.
-        let _ = table(&mut text, heading, &workers);
+        let _ = table(&mut text, workers::HEADING, &workers);
         if !peers.is_empty() {
             text.push(b'\n');
             let heading = ["peer", "state", "sync", "buckets", "records", "lag", "oldest, ms"];
             let _ = table(&mut text, heading, &peers);
         }
         String::from_utf8_lossy(&text).trim_end().to_owned()
-    }
-}
-
-impl TopWorker {
-    fn row(&self) -> [String; 10] {
-        let Self { worker, core, rx, tx, handed_over, dropped, fast_percent, burst, sleeps, sessions } = self;
-        [
-            worker.to_string(),
-            core.to_string(),
-            rx.to_string(),
-            tx.to_string(),
-            handed_over.to_string(),
-            dropped.to_string(),
-            format!("{fast_percent}%"),
-            burst.to_string(),
-            sleeps.to_string(),
-            sessions.to_string(),
-        ]
     }
 }
 
@@ -364,6 +303,7 @@ mod tests {
             turns: packets / 8 + 5,
             sleeps: 5,
             fast_path: packets / 2,
+            busy_ns: packets * 250,
             ..Worker::default()
         };
         let mut stats =
@@ -380,7 +320,7 @@ mod tests {
         let myself = Member { node: 1, is_self: true, ..Member::default() };
         let members = Members { members: vec![myself, peer], ..Members::default() };
         let status = Status { node: 1, ready: true, members: vec![1, 2], ..Status::default() };
-        Sample { at, status, members, stats }
+        Sample { at, status, members, stats, mhz: BTreeMap::from([(1, 3000.0)]) }
     }
 
     #[test]
@@ -391,6 +331,8 @@ mod tests {
         assert_eq!(top.drops, BTreeMap::from([("no_route".to_owned(), 160)]));
         let TopWorker { rx, burst, fast_percent, .. } = &top.workers[0];
         assert_eq!((*rx, *burst, *fast_percent), (1600, 8.0, 50));
+        let TopWorker { busy_percent, ns_per_packet, cycles_per_packet, .. } = &top.workers[0];
+        assert_eq!((*busy_percent, *ns_per_packet, *cycles_per_packet), (0.04, Some(250), Some(750)));
         assert_eq!((top.peers.len(), top.peers[0].records, top.peers[0].lag_records), (1, 400, 9));
         let text = top.to_string();
         assert!(text.starts_with("node 1 ready, epoch 0, members 1 2"), "{text}");
@@ -399,6 +341,21 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("   2  member  whole        0      400    9           4"), "{text}");
+    }
+
+    #[test]
+    fn without_packets_or_a_known_rate_there_is_no_time_per_packet() {
+        let begin = Instant::now();
+        let idle = Top::between(&sample(begin, 1000), &sample(begin + Duration::from_secs(1), 1000));
+        assert_eq!((idle.workers[0].ns_per_packet, idle.workers[0].cycles_per_packet), (None, None));
+        let mut after = sample(begin + Duration::from_secs(1), 2000);
+        after.mhz.clear();
+        let unknown = Top::between(&sample(begin, 1000), &after);
+        assert_eq!(
+            (unknown.workers[0].ns_per_packet, unknown.workers[0].cycles_per_packet),
+            (Some(250), None)
+        );
+        assert!(unknown.to_string().contains("250  -  "), "{unknown}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `samepath why`: asks about a made-up packet what [`Worker::process`] asks about a real one, in the same order and by the
+//! `samepath why`: asks about a made-up packet what [`Worker::work_on`] asks about a real one, in the same order and by the
 //! same functions, and changes nothing. Only limits on rates are not asked: they speak of moments, not of flows.
 
 use super::admission::{Gate, answers_allowed, judge_by_origin, question_of, refusal};

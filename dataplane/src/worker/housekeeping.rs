@@ -84,14 +84,20 @@ impl<I: Io> Worker<I> {
             ToWorker::ForgetKey { peer, id } => {
                 self.keyring.forget(peer, id).into_iter().for_each(|old| self.retire(Retired::Key(old)));
             }
-            ToWorker::Apply { record, mark } => self.apply_record(&record, mark, now),
+            ToWorker::Apply { record, mark } => {
+                self.telling(&record.key, now, |worker| worker.apply_record(&record, mark, now));
+            }
             ToWorker::Sweep { owner, mark } => self.walks.begin(Purpose::Sweep { owner, mark }, 0),
             ToWorker::ClaimQuestion { from, key, generation } => {
                 self.answer_claim(from, key, generation, now);
             }
-            ToWorker::ClaimDenied { from, key, generation } => self.forget_claim(from, &key, generation, now),
+            ToWorker::ClaimDenied { from, key, generation } => {
+                self.telling(&key, now, |worker| worker.forget_claim(from, &key, generation, now));
+            }
             ToWorker::HandOver => self.begin_hand_over(),
-            ToWorker::TakeOver { record, mark } => self.take_over(&record, mark, now),
+            ToWorker::TakeOver { record, mark } => {
+                self.telling(&record.key, now, |worker| worker.take_over(&record, mark, now));
+            }
             ToWorker::Walk { id, owned_only, from } => {
                 self.walks.begin(Purpose::Page { id, owned_only }, from);
             }
@@ -111,6 +117,11 @@ impl<I: Io> Worker<I> {
                 }
                 let old = std::mem::replace(&mut self.watching, watching);
                 old.into_iter().for_each(|old| self.retire(Retired::Watch(old)));
+            }
+            ToWorker::Follow(following) => {
+                following.iter().for_each(|following| following.adopt());
+                let old = std::mem::replace(&mut self.following, following);
+                old.into_iter().for_each(|old| self.retire(Retired::Follow(old)));
             }
             ToWorker::Stop => self.stopping = Some(now),
         }
@@ -173,7 +184,8 @@ impl<I: Io> Worker<I> {
         for slot in due.drain(..) {
             // The timer of a removed session is cancelled, but one due in the same turn may have gone.
             if self.shard.table.occupied(slot.index()).is_some() {
-                self.timer_due(slot, now);
+                let slots = slot.index()..slot.index() + 1;
+                self.telling_slots(slots, now, |worker| worker.timer_due(slot, now));
             }
         }
         self.due = due;

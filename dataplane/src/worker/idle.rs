@@ -88,8 +88,9 @@ impl Rest {
 impl<I: Io> Worker<I> {
     /// Runs until control says stop; returns the rings so that they can be closed in the right order.
     pub fn run(mut self, clock: Clock) -> I {
+        let mut began = clock.moment();
         loop {
-            let now = clock.now();
+            let now = began.now;
             let busy = self.turn(now);
             if self.may_end(now) {
                 self.give_up_frames();
@@ -101,6 +102,12 @@ impl<I: Io> Worker<I> {
                 Next::Turn => {}
                 Next::Sleep => self.sleep(now),
             }
+            // A turn ends where the next one begins: the clock is looked at once. After one that found work is no sleep.
+            let ended = clock.moment();
+            if busy {
+                self.counters.busy_ns.add(ended.ns - began.ns);
+            }
+            began = ended;
         }
     }
 

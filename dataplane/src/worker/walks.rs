@@ -79,8 +79,11 @@ impl<I: Io> Worker<I> {
         let slots = walk.cursor.min(end)..end;
         let answered = match walk.purpose {
             Purpose::Page { id, owned_only } => self.page(id, owned_only, slots, last),
-            Purpose::Sweep { owner, mark } => self.sweep(owner, mark, slots),
-            Purpose::Adopt { owner, restarted } => self.adopt_some(owner, restarted, slots, now),
+            Purpose::Sweep { owner, mark } => {
+                self.telling_slots(slots.clone(), now, |worker| worker.sweep(owner, mark, slots))
+            }
+            Purpose::Adopt { owner, restarted } => self
+                .telling_slots(slots.clone(), now, |worker| worker.adopt_some(owner, restarted, slots, now)),
             Purpose::Prompt { owner } => self.prompt_some(owner, slots, now),
             Purpose::Announce { dirty_only } => self.announce_some(dirty_only, slots, now),
             Purpose::HandOver => self.hand_over_some(slots, now),

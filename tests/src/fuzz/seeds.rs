@@ -235,6 +235,8 @@ fn lines() -> Vec<Vec<u8>> {
         r#"{"command":"sessions_count"}"#,
         r#"{"command":"director","src":"10.0.0.1","dst":"192.0.2.9","proto":6,"sport":1,"dport":2}"#,
         r#"{"command":"aggregation","on":false}"#,
+        r#"{"command":"log","filter":"info,samepath=debug"}"#,
+        r#"{"command":"follow","id":7,"filter":{"proto":17,"role":"owner"},"end":true}"#,
         r#"{"command":"drain"}"#,
         r#"{"command":"undrain"}"#,
         r#"{"command":"leave"}"#,

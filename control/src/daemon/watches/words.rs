@@ -47,8 +47,8 @@ impl Node {
             flow: flow(visit),
             says: says(visit),
             director: visit.director.0,
-            before: visit.before.as_ref().map(known),
-            after: visit.after.as_ref().map(known),
+            before: visit.before.as_ref().map(KnownSeen::from),
+            after: visit.after.as_ref().map(KnownSeen::from),
             said: visit.verdict.map(|verdict| self.said(verdict)),
             answered: visit.answered,
             outcome: outcome(&visit.outcome).into(),
@@ -130,17 +130,19 @@ fn says(visit: &Visit) -> String {
     }
 }
 
-fn known(known: &Known) -> KnownSeen {
-    KnownSeen {
-        role: match known.role {
-            Role::Owner => "owner",
-            Role::Backup => "backup",
-            Role::Claim => "claim",
+impl From<&Known> for KnownSeen {
+    fn from(known: &Known) -> Self {
+        Self {
+            role: match known.role {
+                Role::Owner => "owner",
+                Role::Backup => "backup",
+                Role::Claim => "claim",
+            }
+            .into(),
+            owner: known.owner.0,
+            generation: known.generation.0,
+            state: known.state.name().into(),
         }
-        .into(),
-        owner: known.owner.0,
-        generation: known.generation.0,
-        state: known.state.name().into(),
     }
 }
 
