@@ -126,6 +126,7 @@ fn counters_of_workers_add_up() {
     two.hello_tx.add(2);
     one.dropped(DropReason::NoSession);
     two.dropped(DropReason::TunnelTag);
+    two.dropped(DropReason::TunnelReplay);
     two.frames_hand.set(4);
     let mut stats = Stats::default();
     stats.add_worker(0, 2, &one);
@@ -133,8 +134,13 @@ fn counters_of_workers_add_up() {
     assert_eq!((stats.rx, stats.tx, stats.hello.tx, stats.frames.hand), (15, 9, 2, 4));
     assert_eq!(stats.drops["no_session"], 1);
     assert_eq!(stats.tunnel.rejected["tunnel_tag"], 1);
-    assert_eq!(stats.verdicts["drop"], 2);
-    assert_eq!(stats.workers.iter().map(|w| (w.core, w.dropped)).collect::<Vec<_>>(), [(2, 1), (3, 1)]);
+    let of_tunnel = |reason: &&DropReason| reason.name().starts_with("tunnel_");
+    assert_eq!(
+        names(&serde_json::to_value(&stats.tunnel.rejected).unwrap()).len(),
+        DropReason::ALL.iter().filter(of_tunnel).count()
+    );
+    assert_eq!(stats.verdicts["drop"], 3);
+    assert_eq!(stats.workers.iter().map(|w| (w.core, w.dropped)).collect::<Vec<_>>(), [(2, 1), (3, 2)]);
 }
 
 #[test]
