@@ -190,6 +190,12 @@ fn cards_are_judged_by_what_ethtool_says() {
         provoked(|case| case.host.links.get_mut("eth0").unwrap().program = Some(named("samepath_steer"))),
         ["xdp-left-behind"]
     );
+    let unconfigured = |case: &mut Case| {
+        case.host.links.get_mut("eth0").unwrap().program = Some(named("samepath_steer"));
+        case.config = None;
+    };
+    assert_eq!(provoked(unconfigured), ["xdp-left-behind"]);
+    assert_eq!(eth0(|link| link.kind = "veth".into()), ["veth-peer-elsewhere"]);
     let fixed = Feature { on: true, fixed: true };
     assert_eq!(
         provoked(|case| {
