@@ -144,6 +144,30 @@ fn counters_of_workers_add_up() {
 }
 
 #[test]
+fn a_table_of_stats_has_the_names_of_the_document_and_no_zeros_among_reasons() {
+    let counters = Counters::default();
+    counters.dropped(DropReason::NoSession);
+    counters.dropped(DropReason::TunnelTag);
+    let mut stats = Stats::default();
+    stats.add_worker(0, 0, &counters);
+    let mut out = Vec::new();
+    tables::print(&Reply::Stats(Box::new(stats.clone())), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let printed: Vec<String> = text.lines().take_while(|line| !line.is_empty()).skip(1).map(first).collect();
+    for name in ["rx", "hello.tx", "verdicts.forward", "sessions.at_risk", "drops.no_session"] {
+        assert!(printed.iter().any(|printed| printed == name), "{name}: {text}");
+    }
+    assert!(printed.contains(&"tunnel.rejected.tunnel_tag".to_owned()), "{text}");
+    assert!(!text.contains("table_full"), "{text}");
+    let document = document(Reply::Stats(Box::new(stats)));
+    for name in printed {
+        let value = name.split('.').fold(&document, |value, part| &value[part]);
+        assert!(value.is_u64(), "{name} is not in the document");
+    }
+}
+
+#[test]
 fn filters_hold_all_or_nothing() {
     let matching = Filter {
         proto: Some(6),
