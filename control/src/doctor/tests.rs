@@ -267,6 +267,17 @@ fn a_certificate_is_renewed_a_month_before_its_end() {
 }
 
 #[test]
+fn whoever_gives_no_configuration_is_told_what_that_leaves_out() {
+    let printed = |case: &Case| {
+        let mut out = Vec::new();
+        print(case, &examine(case), false, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(!printed(&case()).contains("were not looked at"));
+    assert!(printed(&Case::default()).contains("were not looked at"));
+}
+
+#[test]
 fn ids_are_unique_and_the_worst_comes_first() {
     let mut seen: Vec<&str> = CHECKS.iter().map(|check| check.id).collect();
     seen.sort_unstable();

@@ -14,10 +14,6 @@ use crate::operator::client::ClientError;
 /// Where the packaged unit looks for configurations.
 const CONFIGURATIONS: &str = "/etc/samepath";
 
-/// What a reader must know who gave none.
-const UNSEEN: &str =
-    "so keys, interfaces and peers were not looked at: give it the flags of `samepath run`, or --config FILE";
-
 /// See the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Case {
@@ -82,8 +78,8 @@ impl Case {
                 let flags = Flags { config: Some(path), ..Flags::default() };
                 self.configure(&format!("{CONFIGURATIONS}/{only}"), &flags, &BTreeMap::new());
             }
-            [] => self.source = format!("none: no flags, no node runs, no file in /etc/samepath; {UNSEEN}"),
-            _ => self.source = format!("none: several files in /etc/samepath; {UNSEEN}"),
+            [] => self.source = "none: no flags, no node runs, no file in /etc/samepath".into(),
+            _ => self.source = "none: several files in /etc/samepath; name one with --config".into(),
         }
     }
 
