@@ -270,8 +270,8 @@ fn tables_align_and_hide_zero_reasons() {
     let mut out = Vec::new();
     tables::print(&Reply::Stats(Box::new(stats)), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert!(text.contains("drop no_session"), "{text}");
-    assert!(!text.contains("drop malformed"), "{text}");
+    assert!(text.contains("drops.no_session"), "{text}");
+    assert!(!text.contains("drops.malformed"), "{text}");
     let ends: Vec<usize> = text.lines().take_while(|line| !line.is_empty()).map(str::len).collect();
     assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
 
