@@ -232,6 +232,8 @@ impl Node {
     /// Stop order: no more packets in, what is in hand out, peers told, sockets closed, program gone. A node that leaves
     /// owns nothing; it tells its peers first and answers what they have asked it until then.
     async fn stop(mut self) {
+        // From here on threads end, which is no standing still.
+        drop(self.stall);
         let mut replicator = Some(self.replicator);
         if self.leaving
             && let Some(replicator) = replicator.take()

@@ -95,6 +95,17 @@ fn a_sysdump_has_what_somebody_elsewhere_needs_and_no_secret() -> Result<()> {
 }
 
 #[test]
+fn a_node_that_starts_and_leaves_raises_no_alarm() -> Result<()> {
+    let mut bed = Bed::new("calm", Shape::default())?;
+    bed.start_nodes(&[])?;
+    bed.leave_node(3)?;
+    let log = std::fs::read_to_string(bed.logs().join("node3.log"))?;
+    ensure!(log.contains("samepath stopped"), "{log}");
+    ensure!(!log.contains("a thread stands still"), "{log}");
+    bed.finish()
+}
+
+#[test]
 fn what_prometheus_scrapes_is_what_stats_says() -> Result<()> {
     let mut bed = Bed::new("metrics", Shape::default())?;
     bed.start_node(1, &["--metrics", SCRAPED, "--join-grace-ms", "0"])?;

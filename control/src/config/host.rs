@@ -103,7 +103,7 @@ pub fn narrow_link(config: &Config, data_mtu: u32, link_mtu: u32) -> Option<Stri
     let wanted = data_mtu.saturating_add(overhead);
     (link_mtu < wanted).then(|| {
         format!(
-            "cluster link {0} has MTU {link_mtu} and a data interface {data_mtu}: full packets do not fit the tunnel, which adds {overhead} bytes, so they are cut or their senders told to send smaller ones; run `ip link set {0} mtu {wanted}`",
+            "cluster link {0} has MTU {link_mtu} and a data interface {data_mtu}: full packets do not fit the tunnel, which adds {overhead} bytes, so they are cut or their senders told to send smaller ones; run `ip link set {0} mtu {wanted}`, and let switches between the nodes carry as much",
             config.cluster_link
         )
     })

@@ -62,7 +62,7 @@ impl Node {
             member.node != self.config.node && member.weight > 0
         };
         self.view.members.iter().find(others).is_none().then(|| {
-            "no live peer takes flows: nothing can be handed over; see `samepath members`, start a peer or undrain one first".into()
+            "no live peer takes flows: nothing can be handed over; see `samepath members`, start a peer or undrain one first, or stop the node as it is".into()
         })
     }
 

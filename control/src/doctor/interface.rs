@@ -99,14 +99,21 @@ pub(super) fn left_behind(case: &Case) -> Vec<Trouble> {
     if case.node.is_some() {
         return Vec::new();
     }
-    each(case, |Port { link, .. }| {
+    let served = case.ports().into_iter().map(|port| port.link);
+    // Where nobody says what is to run, all interfaces there are.
+    let links: Vec<&Link> = match case.config {
+        Some(_) => served.collect(),
+        None => case.host.links.values().collect(),
+    };
+    let look = |link: &Link| {
         let cause = format!(
             "interface {} is guarded by the program of a samepath that is gone (--on-crash closed): its packets are dropped",
             link.name
         );
         (own(link) == Some(true))
             .then(|| trouble(cause, "samepath run …   (or let go of all: rm -r /sys/fs/bpf/samepath/*)"))
-    })
+    };
+    links.into_iter().filter_map(look).collect()
 }
 
 pub(super) fn queues_many(case: &Case) -> Vec<Trouble> {

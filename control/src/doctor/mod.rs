@@ -132,6 +132,7 @@ pub const CHECKS: &[Check] = &[
     error("veth-queues", veth::queues),
     warning("veth-peer-deaf", veth::deaf),
     warning("veth-peer-offloads", veth::offloads),
+    hint("veth-peer-elsewhere", veth::elsewhere),
     warning("cluster-mtu-small", network::cluster_mtu),
     error("cluster-address-absent", network::cluster_address),
     error("peer-route", network::peer_route),

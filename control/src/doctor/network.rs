@@ -15,7 +15,10 @@ pub(super) fn cluster_mtu(case: &Case) -> Vec<Trouble> {
     narrow
         .map(|sentence| {
             let cause = sentence.split("; run").next().unwrap_or_default();
-            trouble(cause, format!("ip link set {} mtu {wanted}", link.name))
+            trouble(
+                cause,
+                format!("ip link set {} mtu {wanted}   (and on switches between the nodes)", link.name),
+            )
         })
         .into_iter()
         .collect()

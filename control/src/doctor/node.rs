@@ -41,10 +41,16 @@ pub(super) fn warns(case: &Case) -> Vec<Trouble> {
     warnings
         .into_iter()
         .map(|warning| {
-            let remedy = warning.rsplit_once(": ").map_or("samepath status", |(_, last)| last).to_owned();
-            trouble(format!("the node warns: {warning}"), remedy)
+            let (cause, remedy) = parted(&warning);
+            trouble(format!("the node warns: {cause}"), remedy)
         })
         .collect()
+}
+
+/// A warning's cause and its remedy, which is behind the last semicolon, or behind a colon as a command to run.
+fn parted(warning: &str) -> (&str, &str) {
+    let command = warning.rsplit_once(": ").filter(|(_, remedy)| remedy.starts_with("run "));
+    warning.rsplit_once("; ").or(command).unwrap_or((warning, "samepath status"))
 }
 
 pub(super) fn peers(case: &Case) -> Vec<Trouble> {
@@ -148,4 +154,16 @@ pub(super) fn drops(case: &Case) -> Vec<Trouble> {
             Some(trouble(cause, "docs/operations.md, Drop reasons   (samepath stats --help)"))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parted;
+
+    #[test]
+    fn a_warning_has_its_remedy_last() {
+        assert_eq!(parted("eth0 is down: run `ip link`"), ("eth0 is down", "run `ip link`"));
+        assert_eq!(parted("too few: 3 (see: there); run `a: b`"), ("too few: 3 (see: there)", "run `a: b`"));
+        assert_eq!(parted("--workers 3: some share"), ("--workers 3: some share", "samepath status"));
+    }
 }

@@ -31,6 +31,12 @@ pub fn print(case: &Case, findings: &[Finding], as_json: bool, out: &mut impl Wr
         return writeln!(out, "{document}");
     }
     writeln!(out, "configuration: {}", case.source)?;
+    if case.config.is_none() && case.refused.is_none() {
+        writeln!(
+            out,
+            "               so keys, interfaces and peers were not looked at: give it the flags of `samepath run`, or --config FILE"
+        )?;
+    }
     match &case.node {
         Some(node) => writeln!(out, "node:          {} runs (process {})", node.status.node, node.pid)?,
         None => writeln!(out, "node:          none runs here")?,

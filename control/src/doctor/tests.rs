@@ -190,6 +190,12 @@ fn cards_are_judged_by_what_ethtool_says() {
         provoked(|case| case.host.links.get_mut("eth0").unwrap().program = Some(named("samepath_steer"))),
         ["xdp-left-behind"]
     );
+    let unconfigured = |case: &mut Case| {
+        case.host.links.get_mut("eth0").unwrap().program = Some(named("samepath_steer"));
+        case.config = None;
+    };
+    assert_eq!(provoked(unconfigured), ["xdp-left-behind"]);
+    assert_eq!(eth0(|link| link.kind = "veth".into()), ["veth-peer-elsewhere"]);
     let fixed = Feature { on: true, fixed: true };
     assert_eq!(
         provoked(|case| {
@@ -258,6 +264,17 @@ fn a_certificate_is_renewed_a_month_before_its_end() {
     assert_eq!(config::ends(&summary, ends_s - 31 * 86_400), None);
     let sentence = config::ends(&summary, ends_s - 9 * 86_400).unwrap();
     assert!(sentence.contains("2030-03-17") && sentence.contains("in 9 days"), "{sentence}");
+}
+
+#[test]
+fn whoever_gives_no_configuration_is_told_what_that_leaves_out() {
+    let printed = |case: &Case| {
+        let mut out = Vec::new();
+        print(case, &examine(case), false, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(!printed(&case()).contains("were not looked at"));
+    assert!(printed(&Case::default()).contains("were not looked at"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Veth: what the other end must have, where it can be seen (in the same namespace).
 
+use super::machine::one_if;
 use super::{Trouble, trouble};
 use crate::config::XdpMode;
 use crate::host::{Case, Link};
@@ -56,4 +57,16 @@ pub(super) fn offloads(case: &Case) -> Vec<Trouble> {
             trouble(cause, format!("ethtool -K {} tx off tso off gso off", peer.name))
         })
         .collect()
+}
+
+pub(super) fn elsewhere(case: &Case) -> Vec<Trouble> {
+    let unseen =
+        |link: &&Link| link.is_veth() && !case.host.links.contains_key(link.peer.as_deref().unwrap_or(""));
+    let names: Vec<&str> =
+        case.data_links().into_iter().filter(unseen).map(|link| link.name.as_str()).collect();
+    let cause = format!(
+        "the other end of veth {} is in another namespace and was not looked at: if it leaves checksums and segmentation to a card, ping works and TCP does not",
+        names.join(", ")
+    );
+    one_if(!names.is_empty(), cause, "there: ethtool -K PEER tx off tso off gso off   (PEER: its name there)")
 }

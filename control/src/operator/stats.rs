@@ -6,9 +6,11 @@ use samepath_dataplane::verdict::DropReason;
 use super::api::{Stats, Worker};
 
 /// Reasons for which tunnel packets are refused (`tunnel.rejected`).
-const REJECTED: [DropReason; 5] = [
+const REJECTED: [DropReason; 7] = [
     DropReason::TunnelUnknown,
     DropReason::TunnelMalformed,
+    DropReason::TunnelKey,
+    DropReason::TunnelReplay,
     DropReason::TunnelTag,
     DropReason::TunnelCluster,
     DropReason::TunnelPeer,

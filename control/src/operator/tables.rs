@@ -1,7 +1,8 @@
 //! Replies as a person reads them: aligned columns, no colour.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
+
+use serde_json::Value;
 
 use super::api::{Aggregation, Count, Director, Members, PolicyReply, Reply, ServiceRow, Stats, Status};
 use super::drain::Stage;
@@ -314,118 +315,39 @@ fn print_director(director: &Director, out: &mut impl Write) -> io::Result<()> {
 fn print_aggregation(aggregation: &Aggregation, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "aggregation is {} on node {}; other nodes are switched by themselves",
-        on(aggregation.aggregation),
-        aggregation.node
+        "node {}: aggregation {}; it is switched on each node by itself",
+        aggregation.node,
+        on(aggregation.aggregation)
     )
 }
 
+/// Of these many only those that are not zero are shown.
+const SPARSE: [&str; 4] = ["drops.", "xdp.", "tunnel.rejected.", "control.discarded."];
+
+/// Counters under the names of the document, single ones first; peers and workers have tables of their own.
 fn print_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
-    let plain = |name: &str, value: u64| [name.to_owned(), value.to_string()];
-    let mut rows = vec![
-        plain("rx", stats.rx),
-        plain("tx", stats.tx),
-        plain("rx_bytes", stats.rx_bytes),
-        plain("tx_bytes", stats.tx_bytes),
-        plain("held", stats.held),
-        plain("hello rx", stats.hello.rx),
-        plain("hello tx", stats.hello.tx),
-    ];
-    rows.extend(group("verdict", &stats.verdicts, true));
-    // Zeros among the many reasons and outcomes would hide the rest.
-    rows.extend(group("drop", &stats.drops, false));
-    rows.extend(group("xdp", &stats.xdp, false));
-    for (name, count) in &stats.services {
-        rows.push(plain(&format!("service {name} to"), count.to));
-        rows.push(plain(&format!("service {name} from"), count.from));
-    }
-    let tunnel = &stats.tunnel;
-    rows.extend([
-        plain("tunnel query_tx", tunnel.query_tx),
-        plain("tunnel query_rx", tunnel.query_rx),
-        plain("tunnel first_packet_tx", tunnel.first_packet_tx),
-        plain("tunnel first_packet_rx", tunnel.first_packet_rx),
-        plain("tunnel redirect_tx", tunnel.redirect_tx),
-        plain("tunnel redirect_tx_xdp", tunnel.redirect_tx_xdp),
-        plain("tunnel redirect_tx_xdp_bytes", tunnel.redirect_tx_xdp_bytes),
-        plain("tunnel redirect_rx", tunnel.redirect_rx),
-        plain("tunnel gather_tx", tunnel.gather_tx),
-        plain("tunnel gather_rx", tunnel.gather_rx),
-    ]);
-    let control = &stats.control;
-    rows.extend([
-        plain("control packets", control.packets),
-        plain("control taken", control.taken),
-        plain("control keyless", control.keyless),
-        plain("control failed", control.failed),
-        plain("control overrun", control.overrun),
-    ]);
-    rows.extend(group("control discarded", &control.discarded, false));
-    let answers = &stats.answers;
-    rows.extend([
-        plain("answers time_exceeded", answers.time_exceeded),
-        plain("answers unreachable", answers.unreachable),
-        plain("answers too_big", answers.too_big),
-        plain("answers suppressed", answers.suppressed),
-        plain("fragments_made", stats.fragments_made),
-        plain("prompted", stats.prompted),
-        plain("fragments_waiting", stats.fragments_waiting),
-        plain("mss_clamped", stats.mss_clamped),
-    ]);
-    let forwards = &stats.forwards;
-    rows.extend([
-        plain("forwards published", forwards.published),
-        plain("forwards withdrawn", forwards.withdrawn),
-        plain("forwards refused", forwards.refused),
-    ]);
-    rows.extend(group("tunnel rejected", &tunnel.rejected, false));
-    let sessions = &stats.sessions;
-    rows.extend([
-        plain("sessions owner", sessions.owner),
-        plain("sessions backup", sessions.backup),
-        plain("sessions claim", sessions.claim),
-        plain("sessions at risk", sessions.at_risk),
-        plain("sessions created", sessions.created),
-        plain("sessions expired", sessions.expired),
-        plain("sessions that give way", sessions.yielding),
-        plain("sessions evicted", sessions.evicted),
-        plain("backups evicted", sessions.backups_evicted),
-        plain("claims evicted", sessions.claims_evicted),
-        plain("backups refused", sessions.backups_refused),
-        plain("sessions refreshed", sessions.refreshed),
-        plain("sessions crowded", sessions.crowded),
-        plain("sessions unplaced", sessions.unplaced),
-        plain("announcements put off", sessions.put_off),
-        plain("sessions claims_granted", sessions.claims_granted),
-        plain("sessions ended", sessions.ended),
-        plain("sessions takeovers", sessions.takeovers),
-        plain("sessions handed_over", sessions.handed_over),
-        plain("sessions handed_in", sessions.handed_in),
-        plain("sessions conflicts_lost", sessions.conflicts_lost),
-        plain("tcp_window_loose", stats.tcp_window_loose),
-        plain("logs_lost", stats.logs_lost),
-        plain("dirty", stats.dirty),
-        plain("resent", stats.resent),
-        plain("frames total", stats.frames.total),
-        plain("frames free", stats.frames.free),
-        plain("frames kernel", stats.frames.kernel),
-        plain("frames hand", stats.frames.hand),
-        plain("rings rx_dropped", stats.rings.rx_dropped),
-        plain("rings rx_ring_full", stats.rings.rx_ring_full),
-        plain("rings fill_empty", stats.rings.fill_empty),
-        plain("rings tx_invalid", stats.rings.tx_invalid),
-    ]);
+    let mut rows = Vec::new();
+    flatten("", &serde_json::to_value(stats)?, &mut rows);
+    let hidden = |name: &str| SPARSE.iter().any(|group| name.starts_with(group));
+    rows.retain(|[name, value]| !(name.starts_with("replication.") || value == "0" && hidden(name)));
+    rows.sort_by_key(|[name, _]| name.contains('.'));
     table(out, ["counter", "value"], &rows)?;
     print_replication(stats, out)?;
     print_workers(stats, out)
 }
 
-fn group(name: &str, counters: &BTreeMap<String, u64>, zeros: bool) -> Vec<[String; 2]> {
-    counters
-        .iter()
-        .filter(|(_, value)| zeros || **value != 0)
-        .map(|(key, value)| [format!("{name} {key}"), value.to_string()])
-        .collect()
+/// Numbers of a document, by their path with dots.
+fn flatten(path: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    match value {
+        Value::Number(number) => rows.push([path.to_owned(), number.to_string()]),
+        Value::Object(members) => {
+            for (name, value) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, rows);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn print_replication(stats: &Stats, out: &mut impl Write) -> io::Result<()> {

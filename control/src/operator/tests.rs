@@ -126,6 +126,7 @@ fn counters_of_workers_add_up() {
     two.hello_tx.add(2);
     one.dropped(DropReason::NoSession);
     two.dropped(DropReason::TunnelTag);
+    two.dropped(DropReason::TunnelReplay);
     two.frames_hand.set(4);
     let mut stats = Stats::default();
     stats.add_worker(0, 2, &one);
@@ -133,8 +134,37 @@ fn counters_of_workers_add_up() {
     assert_eq!((stats.rx, stats.tx, stats.hello.tx, stats.frames.hand), (15, 9, 2, 4));
     assert_eq!(stats.drops["no_session"], 1);
     assert_eq!(stats.tunnel.rejected["tunnel_tag"], 1);
-    assert_eq!(stats.verdicts["drop"], 2);
-    assert_eq!(stats.workers.iter().map(|w| (w.core, w.dropped)).collect::<Vec<_>>(), [(2, 1), (3, 1)]);
+    let of_tunnel = |reason: &&DropReason| reason.name().starts_with("tunnel_");
+    assert_eq!(
+        names(&serde_json::to_value(&stats.tunnel.rejected).unwrap()).len(),
+        DropReason::ALL.iter().filter(of_tunnel).count()
+    );
+    assert_eq!(stats.verdicts["drop"], 3);
+    assert_eq!(stats.workers.iter().map(|w| (w.core, w.dropped)).collect::<Vec<_>>(), [(2, 1), (3, 2)]);
+}
+
+#[test]
+fn a_table_of_stats_has_the_names_of_the_document_and_no_zeros_among_reasons() {
+    let counters = Counters::default();
+    counters.dropped(DropReason::NoSession);
+    counters.dropped(DropReason::TunnelTag);
+    let mut stats = Stats::default();
+    stats.add_worker(0, 0, &counters);
+    let mut out = Vec::new();
+    tables::print(&Reply::Stats(Box::new(stats.clone())), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let printed: Vec<String> = text.lines().take_while(|line| !line.is_empty()).skip(1).map(first).collect();
+    for name in ["rx", "hello.tx", "verdicts.forward", "sessions.at_risk", "drops.no_session"] {
+        assert!(printed.iter().any(|printed| printed == name), "{name}: {text}");
+    }
+    assert!(printed.contains(&"tunnel.rejected.tunnel_tag".to_owned()), "{text}");
+    assert!(!text.contains("table_full"), "{text}");
+    let document = document(Reply::Stats(Box::new(stats)));
+    for name in printed {
+        let value = name.split('.').fold(&document, |value, part| &value[part]);
+        assert!(value.is_u64(), "{name} is not in the document");
+    }
 }
 
 #[test]
@@ -240,8 +270,8 @@ fn tables_align_and_hide_zero_reasons() {
     let mut out = Vec::new();
     tables::print(&Reply::Stats(Box::new(stats)), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert!(text.contains("drop no_session"), "{text}");
-    assert!(!text.contains("drop malformed"), "{text}");
+    assert!(text.contains("drops.no_session"), "{text}");
+    assert!(!text.contains("drops.malformed"), "{text}");
     let ends: Vec<usize> = text.lines().take_while(|line| !line.is_empty()).map(str::len).collect();
     assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
 

@@ -72,7 +72,7 @@ pub enum OpenError {
     },
     /// The memory for frames cannot be had in huge pages.
     #[error(
-        "--huge-pages on: {bytes} bytes of packet memory cannot be had in huge pages ({source}): {} pages of 2 MiB must be free; run `sysctl vm.nr_hugepages=N` with enough of them, or use --huge-pages auto",
+        "--huge-pages on: {bytes} bytes of packet memory cannot be had in huge pages ({source}): {0} pages of 2 MiB must be free; run `sysctl -w vm.nr_hugepages={0}` (more if others use some), or use --huge-pages auto",
         bytes / super::umem::HUGE_PAGE
     )]
     HugePages {

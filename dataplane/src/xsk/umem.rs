@@ -40,7 +40,7 @@ pub(super) fn create_umem(plan: &SocketsPlan) -> Result<PacketMemory, OpenError>
             Err(OpenError::HugePages { bytes, source })
         }
         Err(Failure::Memory(source)) => ordinary(vec![format!(
-            "packet memory is in ordinary pages: {} huge pages of 2 MiB cannot be had ({source}); run `sysctl vm.nr_hugepages=N` with enough of them before the start, or say --huge-pages off",
+            "packet memory is in ordinary pages: {0} huge pages of 2 MiB cannot be had ({source}); run `sysctl -w vm.nr_hugepages={0}` before the start (more if others use some), or say --huge-pages off",
             bytes / HUGE_PAGE
         )]),
     }
