@@ -346,6 +346,15 @@ impl<I: Io> Worker<I> {
 
     /// [`Worker::work_on`], told to who follows sessions.
     fn process(&mut self, job: Job<I::Frame>, now: NowMs) {
+        if self.following.is_some() {
+            return self.process_followed(job, now);
+        }
+        self.work_on(job, now);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn process_followed(&mut self, job: Job<I::Frame>, now: NowMs) {
         let key = job.packet.key;
         self.telling(&key, now, |worker| worker.work_on(job, now));
     }
