@@ -152,7 +152,23 @@ fn three_asymmetric_pairs_among_a_hundred_are_named_with_their_bytes() -> Result
     ensure!(by_program > replies / 2, "the XDP program redirected {by_program} of {replies}");
     let text = bed.cli(1)?.run(&["symmetry", "--limit", "1"])?;
     ensure!(text.contains("arrive at node 3") && text.contains("pairs not listed: 600 packets"), "{text}");
+    check_picture(&bed)?;
     bed.finish()
+}
+
+/// Every asymmetric pair is a ribbon with its ends, its nodes and its share.
+fn check_picture(bed: &Bed) -> Result<()> {
+    let file = bed.logs().join("detours.svg");
+    bed.cli(2)?.run(&["symmetry", "--picture", file.to_str().context("the folder has a strange name")?])?;
+    let drawn = std::fs::read_to_string(&file)?;
+    for pair in ASYMMETRIC {
+        let ((client, _), (server, _)) = ends(pair);
+        let told =
+            format!("{server}/32 to {client}/32: arrives at node 3, Owner is node 1; {REPLIES} packets");
+        ensure!(drawn.contains(&told), "no ribbon `{told}` in {drawn}");
+    }
+    ensure!(drawn.matches("33.3% of all detours").count() == ASYMMETRIC.len(), "{drawn}");
+    Ok(())
 }
 
 /// A pair is named, its two nodes too, and what it says is within 1 % of what was seen on the link.

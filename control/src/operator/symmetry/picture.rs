@@ -102,7 +102,7 @@ fn draw(
             svg,
             r##"<text x="{:.1}" y="{:.1}" text-anchor="middle" fill="#555">{title}</text>"##,
             x + BAR / 2.0,
-            TOP - 16.0
+            TOP - 26.0
         )?;
     }
     for (at, (way, breadth)) in ways.iter().zip(breadths).enumerate() {
