@@ -91,18 +91,24 @@ static __always_inline int read_entry(const struct packet *packet, __u32 index, 
 	       found->proto_vlans == proto_vlans(packet) && found->port == packet->layout.port;
 }
 
-static __always_inline int find_entry(const struct packet *packet, __u32 open, struct sp_forward *found)
+/* One of the two buckets an entry may be in: both have their hints in one line. */
+static __always_inline int find_in(const struct packet *packet, const volatile struct sp_forward_hints *hints,
+				   __u32 bucket, __u32 open, struct sp_forward *found)
 {
-	__u32 bucket = packet->layout.flow_hash >> SP_FORWARD_BUCKET_SHIFT;
-	__u32 first = SP_FORWARD_FIRST + bucket * SP_FORWARD_WAYS, index = SP_FORWARD_HINTS + bucket / 8;
-	const volatile struct sp_forward_hints *hints = bpf_map_lookup_elem(&forwards, &index);
-	const volatile __u32 *flow_hash;
+	__u32 first = SP_FORWARD_FIRST + bucket * SP_FORWARD_WAYS;
+	const volatile __u32 *flow_hash = hints->flow_hash[bucket & 7];
 
-	if (!hints)
-		return 0;
-	flow_hash = hints->flow_hash[bucket & 7];
 	return (flow_hash[0] == packet->layout.flow_hash && read_entry(packet, first, open, found)) ||
 	       (flow_hash[1] == packet->layout.flow_hash && read_entry(packet, first + 1, open, found));
+}
+
+static __always_inline int find_entry(const struct packet *packet, __u32 open, struct sp_forward *found)
+{
+	__u32 home = packet->layout.flow_hash >> SP_FORWARD_BUCKET_SHIFT;
+	__u32 other = home ^ (1 + (packet->layout.flow_hash & 3)), index = SP_FORWARD_HINTS + home / 8;
+	const volatile struct sp_forward_hints *hints = bpf_map_lookup_elem(&forwards, &index);
+
+	return hints && (find_in(packet, hints, home, open, found) || find_in(packet, hints, other, open, found));
 }
 
 /* The one's complement of the sum of the ten words of an IPv4 header (RFC 791). */

@@ -19,10 +19,10 @@ pub const DETOUR_WAYS: usize = 4;
 /// Packets that one worker writes down for `samepath trace` and `samepath capture`, per second: each goes the long way and
 /// is copied, which `burst --looked` measures. Lower: busy flows are seen with gaps sooner (they are counted); higher:
 /// looking on takes more of a worker.
-pub const WATCHED_PER_S: u32 = 12_000;
+pub const WATCHED_PER_S: u32 = 5_000;
 
 /// Those at once, after a time of rest.
-pub const WATCHED_AT_ONCE: u32 = 1_024;
+pub const WATCHED_AT_ONCE: u32 = 512;
 
 /// Sessions that begin, change or end that one worker tells for `samepath sessions events`, per second: each is copied,
 /// and control makes words of it. Lower: a busy node is followed with gaps sooner (they are counted); higher: following

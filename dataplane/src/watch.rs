@@ -363,14 +363,21 @@ impl Watch {
         bits
     }
 
-    /// The same of a plain packet that arrived in the zone `zone` tells.
+    /// The same of the plain packets of a burst: one filter after the other, so that what it asks for is at hand. `plain`:
+    /// the packet in this place, if it is plain; `zone`: the zone it arrived in.
     #[inline(always)]
-    pub(crate) fn wanted_plain(&self, plain: &Plain, zone: impl Fn() -> u8) -> u8 {
-        let mut bits = 0;
-        for (at, sieve) in self.sieves.iter().enumerate() {
-            bits |= u8::from(sieve.lets_plain_through(plain, &zone)) << at;
+    pub(crate) fn mark_plain<'a>(
+        &self,
+        wanted: &mut [u8],
+        plain: impl Fn(usize) -> Option<&'a Plain>,
+        zone: impl Fn(usize) -> u8,
+    ) {
+        for (bit, sieve) in self.sieves.iter().copied().enumerate() {
+            for (at, wanted) in wanted.iter_mut().enumerate() {
+                let fits = plain(at).is_some_and(|plain| sieve.lets_plain_through(plain, || zone(at)));
+                *wanted |= u8::from(fits) << bit;
+            }
         }
-        bits
     }
 
     /// Slots that are free.

@@ -440,10 +440,11 @@ pub fn take_beside_generator(namespace: &Namespace, name: &str) -> Result<()> {
     let interface = Interface::new(namespace, name);
     interface.set_gro(true)?;
     interface.set_threaded(true)?;
-    for thread in kernel_threads(&format!("napi/{name}-"))? {
-        thread.pin(GENERATOR_CORE)?;
-    }
-    Ok(())
+    // One of a rig before this one may be about to end.
+    let pin = |thread: &Thread| {
+        thread.pin(GENERATOR_CORE).or_else(|error| thread.has_ended().then_some(()).ok_or(error))
+    };
+    kernel_threads(&format!("napi/{name}-"))?.iter().try_for_each(pin)
 }
 
 /// A link address as `ip` writes it.

@@ -72,6 +72,11 @@ impl Thread {
             .unwrap_or(0)
     }
 
+    /// It is no longer there.
+    pub fn has_ended(&self) -> bool {
+        !std::path::Path::new(&format!("/proc/{}/task/{}", self.process, self.id)).exists()
+    }
+
     /// Keeps it on one core.
     pub fn pin(&self, core: usize) -> Result<()> {
         let arguments = ["-p", "-c", &core.to_string(), &self.id.to_string()];

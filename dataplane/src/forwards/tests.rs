@@ -22,16 +22,21 @@ fn taken(words: &[AtomicU64]) -> Vec<[u64; 8]> {
         .collect()
 }
 
-/// Flows of one bucket, found by trying ports.
-fn one_bucket(count: usize) -> Vec<Forward> {
-    let bucket = |forward: &Forward| HASHER.hash(&forward.key) >> 17;
-    let first = bucket(&forward(1));
+/// The buckets of a flow.
+fn buckets(forward: &Forward) -> (u32, u32) {
+    let hash = HASHER.hash(&forward.key);
+    (hash >> 17, hash >> 17 ^ (1 + (hash & 3)))
+}
+
+/// Flows of the same two buckets, found by trying ports.
+fn same_buckets(count: usize) -> Vec<Forward> {
+    let first = buckets(&forward(1));
     let mut found: Vec<Forward> = Vec::new();
     for third in 0..=255u8 {
         for port in 1..=u16::MAX {
             let mut candidate = forward(port);
             candidate.key.lo[14] = third;
-            if bucket(&candidate) == first {
+            if buckets(&candidate) == first {
                 found.push(candidate);
             }
             if found.len() == count {
@@ -39,7 +44,7 @@ fn one_bucket(count: usize) -> Vec<Forward> {
             }
         }
     }
-    panic!("no {count} flows share a bucket");
+    panic!("no {count} flows share their buckets");
 }
 
 #[test]
@@ -104,18 +109,33 @@ fn withdrawing_takes_both_directions_and_no_other_flow() {
 }
 
 #[test]
-fn a_full_bucket_refuses_until_told_whom_to_displace() {
+fn full_buckets_refuse_until_told_whom_to_displace() {
     let memory = memory();
     let mut forwards = Forwards::new(SharedWords::new(memory.clone()), HASHER, 0, 1);
-    let flows = one_bucket(3);
-    assert_eq!(forwards.offer(&flows[0], None), Offered::Published);
-    assert_eq!(forwards.offer(&flows[1], None), Offered::Published);
-    assert_eq!(forwards.offer(&flows[2], None), Offered::Refused);
-    assert_eq!(forwards.offer(&flows[2], Some(1)), Offered::Published);
-    assert_eq!(forwards.offer(&flows[0], None), Offered::Known);
-    assert_eq!(forwards.offer(&flows[1], None), Offered::Refused);
+    let flows = same_buckets(5);
+    for flow in &flows[..4] {
+        assert_eq!(forwards.offer(flow, None), Offered::Published);
+    }
+    assert_eq!(forwards.offer(&flows[4], None), Offered::Refused);
+    assert_eq!(forwards.offer(&flows[4], Some(5)), Offered::Published, "in the second place of four");
+    for (flow, there) in flows.iter().zip([true, false, true, true, true]) {
+        let expected = if there { Offered::Known } else { Offered::Refused };
+        assert_eq!(forwards.offer(flow, None), expected, "{flow:?}");
+    }
     let later = Forward { epoch: 4, ..flows[1] };
     assert_eq!(forwards.offer(&later, None), Offered::Published, "entries of other epochs are free");
+    for flow in &flows {
+        forwards.withdraw(&flow.key);
+    }
+    assert!(taken(&memory).is_empty(), "wherever they are");
+}
+
+#[test]
+fn nearly_all_of_ten_thousand_flows_find_a_place() {
+    let mut forwards = Forwards::new(SharedWords::new(memory()), HASHER, 0, 1);
+    let refused =
+        (1..=10_000).filter(|&port| forwards.offer(&forward(port), None) == Offered::Refused).count();
+    assert!(refused < 10, "{refused} of 10,000");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) struct Glance {
     pub(super) is_plain: bool,
     /// It is, and nobody wants to see what happens to it.
     pub(super) is_fast: bool,
-    /// Its place in the burst; known while somebody looks on.
+    /// Its place in the burst.
     pub(super) at: u16,
     pub(super) plain: Plain,
     name: Name,
@@ -79,7 +79,14 @@ pub(super) struct FastPath {
 
 impl FastPath {
     pub(super) fn new(burst: usize) -> Self {
-        Self { glances: vec![Glance::default(); burst], tally: Tally::default(), is_on: true }
+        let glances = Self::with_room_for(burst, Vec::new());
+        Self { glances, tally: Tally::default(), is_on: true }
+    }
+
+    /// Glances for a burst of `burst` packets, each with its number.
+    fn with_room_for(burst: usize, mut glances: Vec<Glance>) -> Vec<Glance> {
+        glances.extend((glances.len()..burst).map(|at| Glance { at: at as u16, ..Glance::default() }));
+        glances
     }
 }
 
@@ -89,7 +96,7 @@ impl<I: Io> Worker<I> {
         let mut burst = std::mem::take(&mut self.burst);
         let mut glances = std::mem::take(&mut self.fast.glances);
         if glances.len() < burst.len() {
-            glances.resize(burst.len(), Glance::default());
+            glances = FastPath::with_room_for(burst.len(), glances);
         }
         self.glance_at(&burst, &mut glances, counted);
         if self.watching.is_some() {

@@ -32,6 +32,8 @@ pub struct Watching {
     queue: Option<u16>,
     /// Queues of the packets other cores handed over in this turn, in order.
     handed_over: Vec<Option<u16>>,
+    /// Which filters want the packets of the burst in hand, a bit each.
+    wanted: Vec<u8>,
 }
 
 impl Watching {
@@ -44,6 +46,7 @@ impl Watching {
             current: None,
             queue: None,
             handed_over: Vec::with_capacity(crate::limits::BURST * 2),
+            wanted: Vec::with_capacity(crate::limits::BURST * 2),
         }
     }
 
@@ -52,7 +55,7 @@ impl Watching {
         let allowed = self.allowance.take(now);
         let slot = if allowed { self.watch.slot() } else { None };
         if slot.is_none() {
-            self.miss(filters, allowed);
+            self.miss(filters, 1, allowed);
         }
         slot
     }
@@ -63,12 +66,12 @@ impl Watching {
         (allowed.min(slots), slots <= allowed)
     }
 
-    /// A packet that `filters` want is not written down: for want of a slot (`full`), or because there are too many.
-    fn miss(&self, filters: u8, full: bool) {
+    /// Packets that `filters` want are not written down: for want of a slot (`full`), or because there are too many.
+    fn miss(&self, filters: u8, packets: u64, full: bool) {
         for (at, missed) in self.watch.missed.iter().enumerate() {
             if filters >> at & 1 != 0 {
                 let counter = if full { &missed.full } else { &missed.over_rate };
-                counter.add(1);
+                counter.add(packets);
             }
         }
     }
@@ -88,22 +91,30 @@ impl<I: Io> Worker<I> {
     #[inline(never)]
     pub(super) fn pick_watched(&mut self, glances: &mut [Glance], now: NowMs) {
         let Some(watching) = self.watching.as_deref_mut() else { return };
+        let mut wanted = std::mem::take(&mut watching.wanted);
+        wanted.clear();
+        wanted.resize(glances.len(), 0);
+        let (plain, ports) = (&*glances, &self.ports);
+        watching.watch.mark_plain(
+            &mut wanted,
+            |at| plain[at].is_plain.then_some(&plain[at].plain),
+            |at| plain[at].option.map_or_else(|| ports.zone_of(plain[at].port), |option| option.zone),
+        );
         let (mut room, full) = watching.room(now);
-        for (at, glance) in glances.iter_mut().enumerate() {
-            glance.at = at as u16;
-            if !glance.is_plain {
-                continue;
-            }
-            let zone = || glance.option.map_or_else(|| self.ports.zone_of(glance.port), |option| option.zone);
-            let wanted = watching.watch.wanted_plain(&glance.plain, zone);
-            if wanted == 0 {
-                continue;
-            }
+        // Packets in a row that the same filters miss are counted together.
+        let (mut missing, mut missed) = (0, 0);
+        for (at, &wanted) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted != 0) {
             match room.checked_sub(1) {
-                Some(left) => (glance.is_fast, room) = (false, left),
-                None => watching.miss(wanted, full),
+                Some(left) => (glances[at].is_fast, room) = (false, left),
+                None if wanted == missing => missed += 1,
+                None => {
+                    watching.miss(missing, missed, full);
+                    (missing, missed) = (wanted, 1);
+                }
             }
         }
+        watching.miss(missing, missed, full);
+        watching.wanted = wanted;
     }
 
     /// [`Worker::admit`] of a packet that the fast path did not take, or may not.
