@@ -235,14 +235,14 @@ impl Forwards {
 
     /// Where entries of a flow may be, its home first: in two buckets, for of 10,000 flows 1.3 % found one of two places full.
     /// Without a bucket that has flows of another worker as well, because an entry has one writer: of 32,768 that is at
-    /// most one per worker.
+    /// most one per worker. Nowhere if the flow itself is another worker's.
     fn places(&self, flow_hash: u32) -> impl Iterator<Item = Place> + Clone + use<> {
         let (worker, workers) = (self.worker, self.workers);
         let home = flow_hash >> BUCKET_SHIFT;
         let buckets = [home, home ^ (1 + (flow_hash & 3))];
         let is_own = move |bucket: &u32| {
             let (first, last) = (bucket << BUCKET_SHIFT, bucket << BUCKET_SHIFT | ((1 << BUCKET_SHIFT) - 1));
-            core_of(first, workers) == worker && core_of(last, workers) == worker
+            [flow_hash, first, last].iter().all(|&hash| core_of(hash, workers) == worker)
         };
         let ways = |bucket: u32| (0..WAYS).map(move |way| Place { bucket: bucket as usize, way });
         buckets.into_iter().filter(is_own).flat_map(ways)
