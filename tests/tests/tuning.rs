@@ -219,7 +219,7 @@ fn packet_memory_is_in_huge_pages_or_refused() -> Result<()> {
     let mut refused = bed.spawn_samepath(1, &["--huge-pages", "on", "--frames", "4194304"])?;
     let status = refused.wait(Duration::from_secs(20))?;
     let log = refused.log_tail();
-    ensure!(status.code() == Some(1) && log.contains("sysctl vm.nr_hugepages"), "{status}: {log}");
+    ensure!(status.code() == Some(1) && log.contains("sysctl -w vm.nr_hugepages="), "{status}: {log}");
     ensure!(bed.attached(1)?.is_empty(), "{:?}", bed.attached(1)?);
 
     // 2.5 × 128 × 3 = 960 frames, of which one page holds 512 or 1024.
