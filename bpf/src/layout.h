@@ -15,7 +15,7 @@
 #define SP_MAX_PEERS 256     /* cluster addresses of other nodes */
 #define SP_MAX_PASS 1024     /* entries of the pass list */
 #define SP_FORWARD_BUCKETS 32768 /* of the map `forwards`, a power of two */
-#define SP_FORWARD_BUCKET_SHIFT 17 /* a bucket's number is the flow hash shifted by this */
+#define SP_FORWARD_BUCKET_SHIFT 17 /* a flow's home is the flow hash shifted by this; see find_entry for its other bucket */
 #define SP_FORWARD_WAYS 2    /* entries of a bucket: 128 bytes, which the processor fetches together */
 #define SP_FORWARD_HINTS 2   /* elements in front of the hints: the gate, and one to keep pairs aligned */
 #define SP_FORWARD_FIRST 4098 /* elements in front of the first bucket: those and the hints, eight buckets in one */

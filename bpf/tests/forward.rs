@@ -391,6 +391,48 @@ fn what_is_no_plain_redirect_goes_to_the_worker() {
     });
 }
 
+/// Ports of UDP flows with one home bucket: two that fill it, and one for each place beside it that their hash may choose.
+fn ports_of_one_home() -> Vec<(u16, u16)> {
+    let [source, destination] = ends4();
+    let hash = |(from, to): (u16, u16)| {
+        FlowHasher::new(SEED).hash(&record((source, from), (destination, to), proto::UDP, (0, 0)).key)
+    };
+    let mut wanted = [3, 1, 1, 1];
+    let mut found = Vec::new();
+    for ports in (1..64).flat_map(|to| (1..=u16::MAX).map(move |from| (from, to))) {
+        let same_home = hash(ports) >> 17 == hash((4000, 53)) >> 17;
+        let left = &mut wanted[hash(ports) as usize & 3];
+        if same_home && *left > 0 {
+            *left -= 1;
+            found.push(ports);
+        }
+        if wanted == [0; 4] {
+            break;
+        }
+    }
+    assert_eq!(wanted, [0; 4]);
+    // Those of which there are three take the home first, and their place beside it.
+    found.sort_by_key(|&ports| hash(ports) & 3);
+    found
+}
+
+#[test]
+fn entries_beside_their_home_bucket_are_found() {
+    in_namespace(|| {
+        let mut rig = Rig::new(IPV4_CLUSTER);
+        let [source, destination] = ends4();
+        for (from, to) in ports_of_one_home() {
+            rig.back_up(record((source, from), (destination, to), proto::UDP, (0, 0)));
+            let mut datagram = UDP;
+            datagram[..2].copy_from_slice(&from.to_be_bytes());
+            datagram[2..4].copy_from_slice(&to.to_be_bytes());
+            let frame = frame4(&ipv4(17, &datagram));
+            rig.publish(&frame);
+            rig.goes_by_xdp(&format!("UDP {from} to {to}"), &frame);
+        }
+    });
+}
+
 /// TCP 80 → 4000 with ACK.
 fn back() -> [u8; 20] {
     let mut back = ack();
