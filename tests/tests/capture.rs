@@ -12,7 +12,7 @@ use samepath_tests::bed::plan::{End, Family};
 use samepath_tests::bed::{Bed, SETTLE_SOON, Service, Shape};
 use samepath_tests::frame::Way;
 use samepath_tests::raw_port::RawPort;
-use samepath_tests::{artifacts, program, scenario, wait};
+use samepath_tests::{program, scenario, wait};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -51,14 +51,9 @@ impl Capturing {
     /// Starts to capture on node 1; returns when it looks on.
     fn start(bed: &Bed, name: &str, arguments: &[&str]) -> Result<Self> {
         let file = bed.logs().join(format!("{name}.pcapng"));
-        let mut command = Command::new(artifacts::samepath()?);
-        command.args(["capture", "--timeout", "60", "-w"]).arg(&file).args(arguments);
-        command.arg("--control-socket").arg(bed.socket(1));
-        let mut service = bed.start_service(name, &mut command)?;
-        wait::until_true("node 1 looks on", SOON, || {
-            ensure!(service.ended()?.is_none(), "it ended: {}", service.log_tail());
-            Ok(service.log_tail().contains("looking on node 1;"))
-        })?;
+        let path = file.to_str().context("the folder has a strange name")?;
+        let arguments = [&["capture", "--timeout", "60", "-w", path], arguments].concat();
+        let service = bed.start_client(name, &arguments, "looking on node 1;")?;
         Ok(Self { service, file })
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use samepath_tests::bed::plan::{self, Family};
 use samepath_tests::bed::{Bed, Service, Shape};
 use samepath_tests::cli::Line;
-use samepath_tests::{artifacts, program, wait};
+use samepath_tests::{program, wait};
 use serde_json::{Value, json};
 
 /// How long something may take to become true.
@@ -28,14 +28,8 @@ fn ping(bed: &Bed, count: &str) -> Result<()> {
 
 /// Starts `samepath sessions events` on node 1; returns when it follows.
 fn follow(bed: &Bed, name: &str, arguments: &[&str]) -> Result<Service> {
-    let mut command = std::process::Command::new(artifacts::samepath()?);
-    command.args(["sessions", "events"]).args(arguments).arg("--control-socket").arg(bed.socket(1));
-    let mut service = bed.start_service(name, &mut command)?;
-    wait::until_true("the node follows", SOON, || {
-        ensure!(service.ended()?.is_none(), "it ended: {}", service.log_tail());
-        Ok(service.log_tail().contains("following sessions of node 1;"))
-    })?;
-    Ok(service)
+    let arguments = [&["sessions", "events"], arguments].concat();
+    bed.start_client(name, &arguments, "following sessions of node 1;")
 }
 
 #[test]

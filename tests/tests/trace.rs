@@ -62,14 +62,7 @@ impl Packet {
 
 /// Starts `samepath` on node 1; returns when all three nodes look on.
 fn start(bed: &Bed, name: &str, arguments: &[&str]) -> Result<Service> {
-    let mut command = std::process::Command::new(artifacts::samepath()?);
-    command.args(arguments).arg("--control-socket").arg(bed.socket(1));
-    let mut service = bed.start_service(name, &mut command)?;
-    wait::until_true("the nodes look on", SOON, || {
-        ensure!(service.ended()?.is_none(), "it ended: {}", service.log_tail());
-        Ok(service.log_tail().contains("looking on nodes 1, 2, 3;"))
-    })?;
-    Ok(service)
+    bed.start_client(name, arguments, "looking on nodes 1, 2, 3;")
 }
 
 #[test]

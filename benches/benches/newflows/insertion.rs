@@ -1,6 +1,5 @@
 //! New sessions per second of one core: every packet belongs to a new flow.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -79,11 +78,7 @@ fn peak(peer: Peer, kind: Kind, rate: &mut f64) -> Result<Window> {
 
 /// Also a flooded one: where answers of other nodes are waited for, full rings cost less than bursts of few packets.
 fn is_better(seen: &Window, best: &Window) -> bool {
-    match seen.is_disturbed().cmp(&best.is_disturbed()) {
-        Ordering::Less => true,
-        Ordering::Equal => seen.forwarded > best.forwarded,
-        Ordering::Greater => false,
-    }
+    (best.is_disturbed(), seen.forwarded) > (seen.is_disturbed(), best.forwarded)
 }
 
 /// The next rate to try; none if this one is right, or the generator's core is full.

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::Bed;
-use crate::{ledger, wait};
+use crate::{artifacts, ledger, wait};
+
+/// How long an operator's program may take until it does what it was started for.
+const CLIENT: Duration = Duration::from_secs(20);
 
 /// A running program. Leader of its own process group, in the bed's ledger, ended when dropped.
 #[derive(Debug)]
@@ -26,6 +29,18 @@ impl Bed {
     /// [`Service::start`] in this bed.
     pub fn start_service(&self, name: &str, command: &mut Command) -> Result<Service> {
         Service::start(self.prefix(), self.logs(), name, command)
+    }
+
+    /// `samepath` with `arguments`, asking node 1; returns when it has said `sentence`.
+    pub fn start_client(&self, name: &str, arguments: &[&str], sentence: &str) -> Result<Service> {
+        let mut command = Command::new(artifacts::samepath()?);
+        command.args(arguments).arg("--control-socket").arg(self.socket(1));
+        let mut service = self.start_service(name, &mut command)?;
+        wait::until_true(sentence, CLIENT, || {
+            ensure!(service.ended()?.is_none(), "it ended: {}", service.log_tail());
+            Ok(service.log_tail().contains(sentence))
+        })?;
+        Ok(service)
     }
 }
 
