@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::flow::{key_bytes, proto};
+use crate::wire::plain::Plain;
 
 fn end(address: &str, bits: u8, port: Option<u16>) -> End {
     let address: IpAddr = address.parse().unwrap();
@@ -110,13 +111,21 @@ fn plain(from: (&str, u16), to: (&str, u16), protocol: u8, vlan: u16) -> Plain {
 }
 
 #[test]
-fn a_plain_packet_is_asked_as_any_other() {
+fn plain_packets_are_asked_as_all_others() {
     let ends = [CLIENT, SERVER, ("10.1.0.10", 443), ("fd00::1", 4000), ("fd00::2", 443), ("fd00:1::1", 443)];
     let ways: Vec<_> = ends
         .iter()
         .flat_map(|from| ends.iter().map(move |to| (*from, *to)))
         .filter(|(from, to)| from != to && from.0.contains(':') == to.0.contains(':'))
         .collect();
+    let packets: Vec<_> = [(proto::TCP, 0), (proto::UDP, 7)]
+        .into_iter()
+        .flat_map(|(protocol, tag)| ways.iter().map(move |(one, other)| (*one, *other, protocol, tag)))
+        .map(|(one, other, protocol, tag)| {
+            (asked(one, other, protocol, tag, 2), plain(one, other, protocol, tag))
+        })
+        .collect();
+    assert!(packets.len() * 2 <= CHUNK);
     let mut halves = vec![
         End::default(),
         end("0.0.0.0", 0, Some(443)),
@@ -134,15 +143,17 @@ fn a_plain_packet_is_asked_as_any_other() {
     for (from, to) in halves.iter().flat_map(|from| halves.iter().map(move |to| (*from, *to))) {
         for ((proto, vlan, zone), both_ways) in others.iter().flat_map(|one| [(*one, false), (*one, true)]) {
             let filter = Filter { proto, from, to, both_ways, vlan, zone };
-            for (one, other) in &ways {
-                for (protocol, tag) in [(proto::TCP, 0), (proto::UDP, 7)] {
-                    let long = lets(filter, &asked(*one, *other, protocol, tag, 2));
-                    let short =
-                        Sieve::new(&filter).lets_plain_through(&plain(*one, *other, protocol, tag), || 2);
-                    assert_eq!(short, long, "{filter:?} of {one:?} to {other:?}");
-                    *(if long { &mut through } else { &mut held }) += 1;
-                }
-            }
+            let watch = Watch::new(&[Filter { proto: Some(255), ..filter }, filter], 1, 1);
+            // Of each packet a copy that is not plain.
+            let twice = packets.iter().flat_map(|(_, plain)| [(true, plain), (false, plain)]);
+            let marks = watch.mark_plain(twice, |_| 2);
+            let long = packets.iter().map(|(asked, _)| u64::from(lets(filter, asked)));
+            let expected = long.enumerate().fold(0, |bits, (at, fits)| bits | fits << (2 * at));
+            assert_eq!(marks.wanted[..3], [0, expected, 0], "{filter:?}");
+            assert_eq!(marks.any(), expected);
+            assert_eq!(ones(expected).fold(0, |bits, at| bits | 1 << at), expected);
+            through += expected.count_ones();
+            held += packets.len() as u32 - expected.count_ones();
         }
     }
     assert!(through > 100 && held > 1000, "{through} and {held}");

@@ -13,7 +13,7 @@ use crate::decide::Arrival;
 use crate::floods::Rate;
 use crate::limits::{WATCHED_AT_ONCE, WATCHED_PER_S};
 use crate::verdict::{DropReason, Verdict};
-use crate::watch::{Asked, Known, Outcome, Sighting, Visit, Watch};
+use crate::watch::{Asked, CHUNK, Known, Marks, Outcome, Sighting, Visit, Watch, ones};
 use crate::wire::flow_hash::core_of;
 use crate::wire::layout::Layout;
 use crate::wire::packet::Packet;
@@ -32,8 +32,6 @@ pub struct Watching {
     queue: Option<u16>,
     /// Queues of the packets other cores handed over in this turn, in order.
     handed_over: Vec<Option<u16>>,
-    /// Which filters want the packets of the burst in hand, a bit each.
-    wanted: Vec<u8>,
 }
 
 impl Watching {
@@ -46,7 +44,6 @@ impl Watching {
             current: None,
             queue: None,
             handed_over: Vec::with_capacity(crate::limits::BURST * 2),
-            wanted: Vec::with_capacity(crate::limits::BURST * 2),
         }
     }
 
@@ -55,7 +52,9 @@ impl Watching {
         let allowed = self.allowance.take(now);
         let slot = if allowed { self.watch.slot() } else { None };
         if slot.is_none() {
-            self.miss(filters, 1, allowed);
+            for at in ones(u64::from(filters)) {
+                self.watch.missed[at].count(1, allowed);
+            }
         }
         slot
     }
@@ -66,14 +65,17 @@ impl Watching {
         (allowed.min(slots), slots <= allowed)
     }
 
-    /// Packets that `filters` want are not written down: for want of a slot (`full`), or because there are too many.
-    fn miss(&self, filters: u8, packets: u64, full: bool) {
-        for (at, missed) in self.watch.missed.iter().enumerate() {
-            if filters >> at & 1 != 0 {
-                let counter = if full { &missed.full } else { &missed.over_rate };
-                counter.add(packets);
-            }
+    /// Picks as many of a chunk's packets that filters want as there is `room` for, and counts what is missed.
+    fn pick(&self, marks: &Marks, room: &mut usize, full: bool) -> u64 {
+        let mut left = marks.any();
+        while left != 0 && *room > 0 {
+            left &= left - 1;
+            *room -= 1;
         }
+        if left != 0 {
+            self.watch.miss(marks, left, full);
+        }
+        marks.any() & !left
     }
 }
 
@@ -91,30 +93,20 @@ impl<I: Io> Worker<I> {
     #[inline(never)]
     pub(super) fn pick_watched(&mut self, glances: &mut [Glance], now: NowMs) {
         let Some(watching) = self.watching.as_deref_mut() else { return };
-        let mut wanted = std::mem::take(&mut watching.wanted);
-        wanted.clear();
-        wanted.resize(glances.len(), 0);
-        let (plain, ports) = (&*glances, &self.ports);
-        watching.watch.mark_plain(
-            &mut wanted,
-            |at| plain[at].is_plain.then_some(&plain[at].plain),
-            |at| plain[at].option.map_or_else(|| ports.zone_of(plain[at].port), |option| option.zone),
-        );
         let (mut room, full) = watching.room(now);
-        // Packets in a row that the same filters miss are counted together.
-        let (mut missing, mut missed) = (0, 0);
-        for (at, &wanted) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted != 0) {
-            match room.checked_sub(1) {
-                Some(left) => (glances[at].is_fast, room) = (false, left),
-                None if wanted == missing => missed += 1,
-                None => {
-                    watching.miss(missing, missed, full);
-                    (missing, missed) = (wanted, 1);
+        for chunk in glances.chunks_mut(CHUNK) {
+            let marks = watching.watch.mark_plain(
+                chunk.iter().map(|glance| (glance.is_plain, &glance.plain)),
+                |at| {
+                    chunk[at].option.map_or_else(|| self.ports.zone_of(chunk[at].port), |option| option.zone)
+                },
+            );
+            if marks.any() != 0 {
+                for at in ones(watching.pick(&marks, &mut room, full)) {
+                    chunk[at].is_fast = false;
                 }
             }
         }
-        watching.miss(missing, missed, full);
-        watching.wanted = wanted;
     }
 
     /// [`Worker::admit`] of a packet that the fast path did not take, or may not.
@@ -122,7 +114,10 @@ impl<I: Io> Worker<I> {
     #[inline(never)]
     pub(super) fn admit_watched(&mut self, frame: I::Frame, counted: bool, glance: &Glance, now: NowMs) {
         let queue = self.queue_of(usize::from(glance.at), counted);
-        self.begin_to_watch(&frame, glance, (queue, counted), now);
+        // Not so a plain one that nobody wants, or that there was no room for, and that the fast path gave back.
+        if !glance.is_fast {
+            self.begin_to_watch(&frame, (queue, counted), now);
+        }
         self.admit(frame, counted, glance.is_plain, now);
         self.end_visit();
     }
@@ -144,17 +139,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Watches the packet from here on, if a filter wants it.
-    fn begin_to_watch(
-        &mut self,
-        frame: &I::Frame,
-        glance: &Glance,
-        (queue, handed_over): (Option<u16>, bool),
-        now: NowMs,
-    ) {
-        // A plain one that is not to be watched, and that the fast path gave back.
-        if glance.is_fast {
-            return;
-        }
+    fn begin_to_watch(&mut self, frame: &I::Frame, (queue, handed_over): (Option<u16>, bool), now: NowMs) {
         let layout = Layout::from_metadata(self.io.view(frame).0);
         let elsewhere = !handed_over && core_of(layout.flow_hash, self.handoff.workers()) != self.index;
         // A packet of another core is watched there.
