@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use samepath_tests::bed::plan::Family;
-use samepath_tests::bed::{Bed, Forwarder, Service, Shape};
+use samepath_tests::bed::{Bed, Forwarder, SETTLE_SOON, Service, Shape};
 use samepath_tests::capture::Frame;
 use samepath_tests::{artifacts, wait};
 use serde::Deserialize;
@@ -69,7 +69,7 @@ fn start(bed: &Bed, name: &str, arguments: &[&str]) -> Result<Service> {
 fn a_connection_over_the_split_path_is_one_story() -> Result<()> {
     let mut bed = Bed::new("trace", Shape { forwarder: Forwarder::Xdp, ..Shape::default() })?;
     // The reply to the SYN finds no backup, however soon it comes.
-    bed.start_nodes(&["--backup", "established"])?;
+    bed.start_nodes(&[&SETTLE_SOON[..], &["--backup", "established"]].concat())?;
     bed.wait_settled()?;
     let _web = bed.start_web()?;
     let ends = bed.director_on(2, Family::V4)?;
