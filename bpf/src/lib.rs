@@ -48,5 +48,6 @@ pub use layout::{
     METADATA_SIZE, OUTCOMES, TUNNEL_PORT,
 };
 pub use mode::{AttachedMode, OnCrash, XdpMode};
+pub use pin::PIN_FOLDER;
 pub use steering::{PortConfig, PortRole, Steering, SteeringConfig};
 pub use test_run::{Action, TestRun};

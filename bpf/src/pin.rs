@@ -15,7 +15,8 @@ use crate::error::SteeringError;
 use crate::link::{XdpLink, c_path};
 
 const BPFFS: &str = "/sys/fs/bpf";
-const DIRECTORY: &str = "/sys/fs/bpf/samepath";
+/// Where directories of interfaces are, and with them what a process that dies leaves pinned.
+pub const PIN_FOLDER: &str = "/sys/fs/bpf/samepath";
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
@@ -105,7 +106,7 @@ impl Pin {
 fn directory_of(ifindex: u32) -> Result<PathBuf, SteeringError> {
     let path = PathBuf::from("/proc/thread-self/ns/net");
     let namespace = fs::metadata(&path).map_err(|source| SteeringError::Bpffs { path, source })?.ino();
-    Ok(Path::new(DIRECTORY).join(format!("{namespace}-{ifindex}")))
+    Ok(Path::new(PIN_FOLDER).join(format!("{namespace}-{ifindex}")))
 }
 
 /// The locked directory, or `None` while another process holds it.
@@ -126,7 +127,7 @@ fn lock(directory: &Path) -> io::Result<Option<File>> {
 
 /// Removes what dead processes left for interfaces that are gone as well.
 fn sweep() {
-    let Ok(entries) = fs::read_dir(DIRECTORY) else {
+    let Ok(entries) = fs::read_dir(PIN_FOLDER) else {
         return;
     };
     for directory in entries.flatten().map(|entry| entry.path()) {

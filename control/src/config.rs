@@ -203,6 +203,8 @@ pub struct Config {
     pub metrics: Option<std::net::SocketAddr>,
     /// Worker threads make only the system calls they need.
     pub seccomp: bool,
+    /// The daemon may use only the files it needs.
+    pub landlock: bool,
     /// Log level or `tracing` filter.
     pub log: String,
     /// What deserves an operator's look but does not stop the daemon.

@@ -44,6 +44,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::landlock::Confinement;
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::membership::etcd::Etcd;
@@ -107,6 +108,7 @@ struct Node {
     services: Arc<Services>,
     policy: InForceHere,
     keys: KeysInUse,
+    confinement: Confinement,
     walks: Walks,
     inquiries: Inquiries,
     watches: Watches,

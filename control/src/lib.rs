@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod host;
 pub mod keys;
+pub mod landlock;
 pub mod log;
 pub mod membership;
 pub mod metrics;

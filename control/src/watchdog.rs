@@ -63,6 +63,11 @@ pub fn fifo_allowed() -> io::Result<()> {
     tried.unwrap_or_else(|_| Err(io::Error::other("the thread that tried it ended")))
 }
 
+/// Cores the operator isolated, as long as the kernel's own guard is on.
+pub fn given_cores() -> Vec<usize> {
+    if kernel_guards() { crate::config::isolated_cores() } else { Vec::new() }
+}
+
 /// The threads that watch; dropping it stops them.
 #[derive(Debug)]
 pub struct Watchdog {
@@ -71,10 +76,8 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts watching. Workers on cores the operator isolated are left alone as long as the kernel's own
-    /// guard is on.
-    pub fn start(workers: Vec<Watched>, clock: Clock) -> anyhow::Result<Self> {
-        let given = if kernel_guards() { crate::config::isolated_cores() } else { Vec::new() };
+    /// Starts watching; workers on the cores `given` away are left alone.
+    pub fn start(workers: Vec<Watched>, given: &[usize], clock: Clock) -> anyhow::Result<Self> {
         let stop: Arc<AtomicBool> = Arc::default();
         let mut threads = Vec::new();
         let mut guards = Vec::new();

@@ -45,6 +45,8 @@ pub struct WorkersPlan {
     pub sessions_max: usize,
     /// Core of each worker, cycled; empty = not pinned.
     pub cores: Vec<usize>,
+    /// Cores on which only the kernel guards a worker ([`crate::watchdog::given_cores`]).
+    pub given: Vec<usize>,
     /// How workers are scheduled.
     pub sched: Sched,
     /// How they use their cores.
@@ -89,7 +91,7 @@ impl Workers {
         });
         // It watches before there is anything to watch.
         let watchdog = match plan.sched {
-            Sched::Fifo => Some(Watchdog::start(watched.collect(), plan.clock)?),
+            Sched::Fifo => Some(Watchdog::start(watched.collect(), &plan.given, plan.clock)?),
             Sched::Other => None,
         };
         let mut threads = Vec::with_capacity(count);

@@ -109,7 +109,7 @@ fn policy() -> PolicyReply {
 
 fn answer(request: Request, ready: bool) -> Option<Reply> {
     Some(match request {
-        Request::Status => Reply::Status(Status { node: 4, ready, ..Status::default() }),
+        Request::Status => Reply::Status(Box::new(Status { node: 4, ready, ..Status::default() })),
         Request::Members => Reply::Members(Members::default()),
         Request::Sessions { filter } => Reply::sessions(listed(&filter)),
         Request::SessionsCount { filter } => {

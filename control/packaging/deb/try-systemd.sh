@@ -8,7 +8,7 @@ space=$2
 unit=samepath@node1
 log=$root/../systemd.log
 systemd-nspawn -q -D "$root" --boot --network-namespace-path="/run/netns/$space" --machine="$space" --capability=all \
-    --system-call-filter="bpf seccomp @memlock" --rlimit=MEMLOCK=infinity --register=no --keep-unit </dev/null >"$log" 2>&1 &
+    --system-call-filter="bpf seccomp @memlock landlock_create_ruleset landlock_add_rule landlock_restrict_self" --rlimit=MEMLOCK=infinity --register=no --keep-unit </dev/null >"$log" 2>&1 &
 container=$!
 init=
 stop() {
@@ -51,6 +51,7 @@ pid=$(property MainPID)
 check="Uid:.*$(inside id -u samepath)"
 until_true "it runs as its own user" inside grep -q "$check" "/proc/$pid/status"
 until_true "under a filter of system calls" inside grep -q "^Seccomp:.2" "/proc/$pid/status"
+until_true "its files are confined, as far as this kernel can" inside sh -c 'samepath status | grep -Eq "^landlock (ABI|absent)"'
 until_true "reload" inside systemctl reload "$unit"
 
 inside sh -c "kill -9 $pid"

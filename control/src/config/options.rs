@@ -487,6 +487,12 @@ const OPERATION: &[Opt] = &[
         set!(seccomp = |text| values::word(text, &[("on", true), ("off", false)])),
     ),
     one(
+        "landlock",
+        "on|off",
+        "Let the daemon use only the files it needs, as far as the kernel can see to it [default: on]",
+        set!(landlock = |text| values::word(text, &[("on", true), ("off", false)])),
+    ),
+    one(
         "log",
         "LEVEL",
         "off, error, warn, info, debug, trace or a tracing filter [default: info]",
@@ -557,6 +563,7 @@ pub fn defaults() -> Config {
         control_socket: PathBuf::new(),
         metrics: None,
         seccomp: true,
+        landlock: true,
         log: "info".into(),
         warnings: Vec::new(),
     }

@@ -48,7 +48,7 @@ fn defaults_are_as_documented() {
     assert_eq!(config.control_port, 6082);
     assert_eq!(config.control_socket.to_str(), Some("/run/samepath/node-1.sock"));
     assert!(config.aggregation && !config.replace && !config.tcp_loose_window);
-    assert!(config.tuning.need_wakeup && !config.tuning.fifo_spin && config.seccomp);
+    assert!(config.tuning.need_wakeup && !config.tuning.fifo_spin && config.seccomp && config.landlock);
     assert_eq!((config.tuning.sched, config.tuning.rss), (Sched::Other, RssChoice::Symmetric));
     let timings = (config.peer_timeout_ms, config.hello_interval_ms, config.join_grace_ms);
     assert_eq!(timings, (800, 100, 3000));
@@ -271,6 +271,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("huge-pages", "2M", "only these words are known: on, off, auto"),
     ("rss", "on", "only these words are known: symmetric, keep"),
     ("seccomp", "log", "only these words are known: on, off"),
+    ("landlock", "strict", "only these words are known: on, off"),
     ("sessions-max", "-1", "a number of sessions is a whole number"),
     ("aggregation", "yes", "only these words are known: on, off"),
     ("forwarder", "kernel", "only these words are known: xdp, worker"),

@@ -25,7 +25,7 @@ impl Node {
         OperatorRequest { request, reply }: OperatorRequest,
     ) -> anyhow::Result<()> {
         let answer = match request {
-            Request::Status => Reply::Status(self.status()),
+            Request::Status => Reply::Status(Box::new(self.status())),
             Request::Members => Reply::Members(self.members()),
             Request::Stats => Reply::Stats(Box::new(self.stats())),
             Request::Policy => Reply::Policy(self.policy.reply()),
@@ -98,6 +98,7 @@ impl Node {
             workers: self.workers.count(),
             scheduling: self.scheduling(),
             huge_pages: self.huge_pages,
+            landlock: self.confinement.name(),
             interfaces: self.interfaces(),
             services: self.service_rows(),
             uptime_s: self.now().since(self.started) / 1000,

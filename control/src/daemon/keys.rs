@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Node;
 use crate::config::Config;
-use crate::keys::{ClusterKeys, Fingerprint, SECRET, Summary};
+use crate::keys::{ClusterKeys, Fingerprint, KeyError, SECRET, Summary};
 use crate::operator::api;
 use crate::replicate::NodeKeys;
 
@@ -51,9 +51,17 @@ impl Node {
         });
     }
 
+    fn without_keys(&self, error: &KeyError) -> String {
+        let outside = match error {
+            KeyError::Io { path, .. } => self.confinement.outside(path),
+            _ => None,
+        };
+        outside.unwrap_or_else(|| error.to_string())
+    }
+
     fn take_keys(&mut self) -> Result<(), String> {
         let Config { keys: dir, node, .. } = &self.config;
-        let keys = ClusterKeys::load(dir, *node).map_err(|error| error.to_string())?;
+        let keys = ClusterKeys::load(dir, *node).map_err(|error| self.without_keys(&error))?;
         if keys.fingerprint() != self.keys.fingerprint {
             return Err(format!(
                 "{} is another secret than the one this node was started with, and that cannot change while it runs: put the old one back, or restart all nodes with the new one",

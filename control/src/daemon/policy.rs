@@ -208,6 +208,8 @@ impl Node {
                 Reply::Policy(reply)
             }
             Err(error) => {
+                let outside = self.policy.file.as_deref().and_then(|file| self.confinement.outside(file));
+                let error = outside.map_or(error, |why| PolicyError(format!("the policy {why}")));
                 let sentence = format!("{error}; the policy before it stays in force");
                 tracing::error!("{sentence}");
                 self.policy.failed = Some(error.0);

@@ -27,6 +27,7 @@ use super::walks::Walks;
 use super::{Node, membership, rings, services};
 use crate::config::{Config, Forwarder, XdpMode, narrow_link, tunnel_overhead};
 use crate::keys::ClusterKeys;
+use crate::landlock::Confinement;
 use crate::log::Log;
 use crate::membership::etcd::Etcd;
 use crate::membership::{Membership, MembershipConfig};
@@ -38,6 +39,7 @@ use crate::routes::{PortLink, RouteMirror};
 use crate::stall::{Pulse, StallGuard};
 use crate::systemd::SignsOfLife;
 use crate::tunnel_keys::TunnelKeys;
+use crate::watchdog;
 use crate::workers::{Workers, WorkersPlan};
 
 /// Operator requests waiting for the loop.
@@ -78,6 +80,9 @@ impl Node {
         let view = View::new(1, config.node, vec![me], peers, config.director_hash, &director_key);
         let view = Arc::new(view);
         let services = Arc::new(services::of(&config, &nics, &first.routes, &first.links));
+        let given = watchdog::given_cores();
+        // Nothing is opened below, and no thread has been started above.
+        let confinement = Confinement::enter(&config);
         let mut workers = Workers::start(WorkersPlan {
             rings,
             ports: ports(&config, &nics),
@@ -88,6 +93,7 @@ impl Node {
             policies: policy.for_workers(&settings),
             sessions_max: config.sessions_max,
             cores: cores(&config),
+            given,
             sched: config.tuning.sched,
             tuning: Tuning {
                 batch: config.tuning.batch,
@@ -138,6 +144,7 @@ impl Node {
             services,
             policy,
             keys: KeysInUse::new(&keys),
+            confinement,
             walks: Walks::default(),
             watches: Default::default(),
             followers: Default::default(),

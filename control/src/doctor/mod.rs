@@ -148,6 +148,7 @@ pub const CHECKS: &[Check] = &[
     error("node-mute", node::mute),
     warning("node-not-ready", node::not_ready),
     warning("node-warns", node::warns),
+    hint("landlock-absent", node::not_confined),
     warning("peer-away", node::peers),
     warning("xdp-generic", node::generic),
     hint("copy-mode", node::copies),

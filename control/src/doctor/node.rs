@@ -53,6 +53,14 @@ fn parted(warning: &str) -> (&str, &str) {
     warning.rsplit_once("; ").or(command).unwrap_or((warning, "samepath status"))
 }
 
+pub(super) fn not_confined(case: &Case) -> Vec<Trouble> {
+    one_if(
+        node(case).is_some_and(|node| node.status.landlock == "absent"),
+        "the kernel does not confine the node's files (Landlock): whoever took it over could use any that its user may",
+        "the node's log says why; lsm=landlock,… on the kernel's command line, or --landlock off if nothing is missed",
+    )
+}
+
 pub(super) fn peers(case: &Case) -> Vec<Trouble> {
     let Some(node) = node(case) else { return Vec::new() };
     let away =

@@ -228,6 +228,8 @@ fn a_node_is_judged_by_what_it_says() {
         with_node(|node| node.status.warnings.push("interface eth0 is down: look".into())),
         ["node-warns"]
     );
+    assert_eq!(with_node(|node| node.status.landlock = "absent".into()), ["landlock-absent"]);
+    assert_eq!(with_node(|node| node.status.landlock = "ABI 2".into()), [""; 0]);
     assert_eq!(with_node(|node| node.stats.rings.rx_ring_full = 4), ["rings-overflow"]);
     assert_eq!(with_node(|node| node.stats.drops = [("table_full".into(), 9)].into()), ["drops-unexpected"]);
     assert_eq!(

@@ -40,7 +40,7 @@ pub fn running(place: &Place, socket: Option<&Path>) -> Result<Node, ClientError
         let mut connection = Connection::open(&path)?;
         connection.ask(&request)?;
         match connection.reply()? {
-            Reply::Status(status) => node.status = status,
+            Reply::Status(status) => node.status = *status,
             Reply::Members(members) => node.members = members,
             Reply::Stats(stats) => node.stats = *stats,
             Reply::Error(refusal) => return Err(ClientError::Refused(refusal.error)),

@@ -132,7 +132,7 @@ impl Request {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reply {
     /// The node as a whole.
-    Status(Status),
+    Status(Box<Status>),
     /// All configured nodes.
     Members(Members),
     /// Sessions; the daemon answers with all at once, the server sends them in pages.
@@ -237,6 +237,8 @@ pub struct Status {
     pub scheduling: Vec<Scheduling>,
     /// Packet memory is in huge pages.
     pub huge_pages: bool,
+    /// What confines the daemon's files: `ABI N` of Landlock, `absent` (the kernel does not) or `off`.
+    pub landlock: String,
     /// Interfaces in port order.
     pub interfaces: Vec<Interface>,
     /// Services by name.

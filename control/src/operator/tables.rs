@@ -118,6 +118,7 @@ fn print_status(status: &Status, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "epoch {}, members {}", status.epoch, members.join(" "))?;
     writeln!(out, "workers {}", status.workers)?;
     writeln!(out, "huge pages {}", if status.huge_pages { "yes" } else { "no" })?;
+    writeln!(out, "landlock {}", status.landlock)?;
     writeln!(out)?;
     let rows: Vec<[String; 11]> = status
         .interfaces

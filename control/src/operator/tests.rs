@@ -277,7 +277,7 @@ fn tables_align_and_hide_zero_reasons() {
 
     let mut out = Vec::new();
     let status = Status { node: 1, uptime_s: 3_700, members: vec![1, 2], ..Status::default() };
-    tables::print(&Reply::Status(status), &mut out).unwrap();
+    tables::print(&Reply::Status(Box::new(status)), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("NOT READY") && text.contains("up 1 h 1 min"), "{text}");
     let aggregation = Aggregation { node: 3, aggregation: false };

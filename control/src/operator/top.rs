@@ -145,7 +145,7 @@ impl Sample {
             (Reply::Status(status), Reply::Members(members), Reply::Stats(stats)) => {
                 // The daemon is on this machine: its socket is.
                 let mhz = clock_rates(&Place::here());
-                Ok(Self { at: Instant::now(), status, members, stats: *stats, mhz })
+                Ok(Self { at: Instant::now(), status: *status, members, stats: *stats, mhz })
             }
             (Reply::Error(refusal), ..) | (_, Reply::Error(refusal), _) | (.., Reply::Error(refusal)) => {
                 Err(ClientError::Refused(refusal.error))

@@ -1,5 +1,7 @@
 //! What arrives at the control port, counted: every QUIC packet is taken, or discarded for one reason.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Why a QUIC packet (RFC 9000) on the control port is not believed.
@@ -96,10 +98,33 @@ impl Arrivals {
     }
 }
 
-/// Datagrams that the socket with this inode had no room for: the last column of /proc/net/udp and udp6 (proc_net_udp(5)).
-pub(super) fn overrun(inode: u64) -> u64 {
-    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].map(std::fs::read_to_string);
-    tables.into_iter().flatten().find_map(|table| drops_of(&table, inode)).unwrap_or(0)
+/// Datagrams that a socket had no room for: the last column of /proc/net/udp and udp6 (proc_net_udp(5)). Both stay open,
+/// because a running node may open nothing.
+#[derive(Debug)]
+pub(super) struct Overruns {
+    inode: u64,
+    tables: Vec<File>,
+}
+
+impl Overruns {
+    /// Of the socket with this inode.
+    pub(super) fn of(inode: u64) -> Self {
+        let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
+        Self { inode, tables: tables.into_iter().flat_map(File::open).collect() }
+    }
+
+    /// How many so far.
+    pub(super) fn count(&self) -> u64 {
+        let tables = self.tables.iter().filter_map(read_again);
+        tables.filter_map(|table| drops_of(&table, self.inode)).next().unwrap_or(0)
+    }
+}
+
+fn read_again(mut table: &File) -> Option<String> {
+    let mut text = String::new();
+    table.rewind().ok()?;
+    table.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn drops_of(table: &str, inode: u64) -> Option<u64> {
@@ -120,5 +145,17 @@ mod tests {
         assert_eq!(drops_of(table, 16292), Some(73));
         assert_eq!(drops_of(table, 16291), Some(0));
         assert_eq!(drops_of(table, 1), None);
+    }
+
+    #[test]
+    fn what_a_full_socket_drops_is_seen_without_opening_anything_again() {
+        let [deaf, loud] = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let overruns = Overruns::of(rustix::fs::fstat(&deaf).unwrap().st_ino);
+        assert_eq!(overruns.count(), 0);
+        socket2::SockRef::from(&deaf).set_recv_buffer_size(1).unwrap();
+        for _ in 0..100 {
+            loud.send_to(&[0; 1000], deaf.local_addr().unwrap()).unwrap();
+        }
+        assert!((50..100).contains(&overruns.count()), "{}", overruns.count());
     }
 }

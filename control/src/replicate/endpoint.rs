@@ -10,7 +10,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 
 use samepath_dataplane::flow::NodeId;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Overruns};
 use super::gate::{self, Gate, Judge};
 use super::limits::{DATAGRAMS, INITIAL_RTT_MS, KEEP_ALIVE_MS, SOCKET_BUFFER, STREAM_WINDOW};
 use super::seal::Counted;
@@ -20,8 +20,8 @@ use super::{NodeKeys, ReplicateConfig, StartError, tls};
 pub(super) struct Tls {
     pub(super) endpoint: Endpoint,
     pub(super) client: ClientConfig,
-    /// The socket's number in the kernel.
-    pub(super) inode: u64,
+    /// What the kernel had no room for.
+    pub(super) overruns: Overruns,
 }
 
 /// What dialling and accepting take from the node's keys.
@@ -47,7 +47,7 @@ pub(super) fn open(config: &ReplicateConfig, arrivals: &Arc<Arrivals>) -> Result
     let (client, server) = configs(config.node, &config.keys, config.idle_timeout_ms, arrivals)?;
     let socket = bind(config)?;
     // Of a socket whose number is not known nothing is told that only the kernel counts.
-    let inode = rustix::fs::fstat(&socket).map_or(0, |stat| stat.st_ino);
+    let overruns = Overruns::of(rustix::fs::fstat(&socket).map_or(0, |stat| stat.st_ino));
     let names = rand::random();
     let peers = config.peers.iter().map(|(_, address)| address.ip().to_canonical()).collect();
     let judge = Judge::new(peers, names, arrivals.clone());
@@ -57,7 +57,7 @@ pub(super) fn open(config: &ReplicateConfig, arrivals: &Arc<Arrivals>) -> Result
         Endpoint::new_with_abstract_socket(quic(names), Some(server), gate, runtime)
     });
     let endpoint = endpoint.map_err(|cause| StartError::Bind { address: config.bind, cause })?;
-    Ok(Tls { endpoint, client, inode })
+    Ok(Tls { endpoint, client, overruns })
 }
 
 /// Connections get names that the gate in front of the port knows by the key `names`.

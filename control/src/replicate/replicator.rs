@@ -16,7 +16,7 @@ use samepath_dataplane::flow::{FlowKey, Generation, NodeId};
 use samepath_dataplane::keyring::PeerKey;
 use samepath_dataplane::wire::record::Record;
 
-use super::arrivals::{self, ArrivalStats, Arrivals};
+use super::arrivals::{ArrivalStats, Arrivals, Overruns};
 use super::endpoint::{self, Tls};
 use super::event::{BulkRoom, PeerEvent, PeerStats};
 use super::hello::{Identity, Versions};
@@ -32,7 +32,7 @@ pub struct Replicator {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     /// Of the port's socket.
-    inode: u64,
+    overruns: Overruns,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
 }
@@ -132,7 +132,7 @@ impl Replicator {
     ) -> Result<(Self, mpsc::Receiver<PeerEvent>), StartError> {
         config.check()?;
         let arrivals = Arc::new(Arrivals::default());
-        let Tls { endpoint, client, inode } = endpoint::open(&config, &arrivals)?;
+        let Tls { endpoint, client, overruns } = endpoint::open(&config, &arrivals)?;
         let identity = Identity {
             node: config.node,
             cluster: config.cluster,
@@ -164,7 +164,7 @@ impl Replicator {
         for &(peer, _) in &config.peers {
             tasks.spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
         }
-        Ok((Self { shared, endpoint, inode, _tasks: tasks }, receiver))
+        Ok((Self { shared, endpoint, overruns, _tasks: tasks }, receiver))
     }
 
     /// Takes other keys of the same node into use: every connection is made anew under them, one after the
@@ -305,7 +305,7 @@ impl Replicator {
 
     /// What arrived at the control port.
     pub fn arrivals(&self) -> ArrivalStats {
-        ArrivalStats { overrun: arrivals::overrun(self.inode), ..self.shared.arrivals.stats() }
+        ArrivalStats { overrun: self.overruns.count(), ..self.shared.arrivals.stats() }
     }
 
     /// Changes that the connected peer furthest behind has not acknowledged.
