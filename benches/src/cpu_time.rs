@@ -6,24 +6,16 @@ use std::time::Duration;
 use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
+use samepath_dataplane::clock::cpu_time;
 
 /// CPU time of the measuring thread.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuTime;
 
-fn read(clock: ClockId) -> Duration {
-    let now = clock_gettime(clock);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
-}
-
-/// CPU time of the calling thread since its start.
-pub fn of_thread() -> Duration {
-    read(ClockId::ThreadCPUTime)
-}
-
 /// CPU time of all threads of the process together, since its start.
 pub fn of_process() -> Duration {
-    read(ClockId::ProcessCPUTime)
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 impl Measurement for CpuTime {
@@ -31,11 +23,11 @@ impl Measurement for CpuTime {
     type Value = Duration;
 
     fn start(&self) -> Duration {
-        read(ClockId::ThreadCPUTime)
+        cpu_time()
     }
 
     fn end(&self, start: Duration) -> Duration {
-        read(ClockId::ThreadCPUTime).saturating_sub(start)
+        cpu_time().saturating_sub(start)
     }
 
     fn add(&self, a: &Duration, b: &Duration) -> Duration {

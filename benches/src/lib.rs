@@ -1,10 +1,6 @@
-//! What the benches share. Micro benchmarks: a clock that does not count other processes, packets, a worker
-//! over memory in every role. End-to-end benches: the rig, the generator, devices under test, measuring and
-//! reporting.
-
-pub mod conversation;
-pub mod node;
-pub mod roles;
+//! What the benches share. Micro benchmarks: a clock that does not count other processes, packets. End-to-end
+//! benches: the rig, the generator, devices under test, measuring and reporting. A worker over memory in every
+//! role is in [`samepath_dataplane::bench`], which the product measures itself with.
 
 #[cfg(feature = "full")]
 mod cpu_time;
@@ -28,4 +24,4 @@ pub mod report;
 pub mod rig;
 
 #[cfg(feature = "full")]
-pub use cpu_time::{CpuTime, criterion, of_process, of_thread};
+pub use cpu_time::{CpuTime, criterion, of_process};

@@ -1,6 +1,8 @@
 //! The one file that reads a clock. Everywhere else time is an argument.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the process's clock was made. Ages, never wall time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -39,6 +41,12 @@ const ORIGIN_MS: u64 = 1 << 40;
 /// Nanoseconds since 1970, of packets that an operator looks at; nothing else is wall time.
 pub fn wall_ns() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// CPU time of the calling thread since its start, for measurements: what others do on the core meanwhile is not in it.
+pub fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 impl Clock {

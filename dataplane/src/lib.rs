@@ -3,6 +3,7 @@
 //!
 //! Start reading at [`worker`]: one core's loop, top to bottom as a packet's life.
 
+pub mod bench;
 pub mod carry_out;
 pub mod clock;
 pub mod cluster;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use samepath_benches::roles::Role;
+use samepath_dataplane::bench::Role;
 
 use crate::{count, counted_cases};
 

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use samepath_benches::roles::BURST;
-
-use crate::Case;
+use samepath_dataplane::bench::{BURST, Case};
 
 /// Turns of the shorter and of the longer run: the first ones are left out, memory is touched in them.
 const TURNS: [u32; 2] = [32, 96];

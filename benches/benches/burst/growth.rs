@@ -1,8 +1,7 @@
 //! What a packet costs as sessions and peers grow: CPU time per packet over memory ports.
 
-use samepath_benches::conversation::Family;
 use samepath_benches::report::{Bar, Summary, chart};
-use samepath_benches::roles::{Role, Stage};
+use samepath_dataplane::bench::{Family, Rate, Role, Stage};
 use serde_json::{Value, json};
 
 use crate::time;
@@ -26,7 +25,7 @@ struct Point {
 }
 
 impl Point {
-    fn new(what: &'static str, number: u32, role: Role, rate: time::Rate) -> Self {
+    fn new(what: &'static str, number: u32, role: Role, rate: Rate) -> Self {
         let [median, lowest, highest] = [rate.median, rate.highest, rate.lowest].map(|mpps| 1000.0 / mpps);
         println!("{:<10} {number:>9} {what:<10} {median:>8.1} ns per packet", role.name());
         Self { what, number, role, cost: Summary { median, lowest, highest, repetitions: time::REPETITIONS } }

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use samepath_benches::conversation::Family;
-use samepath_benches::node::NOW;
-use samepath_benches::roles::{BURST, Role, Stage};
+use samepath_dataplane::bench::{BURST, Family, NOW, Role, Stage};
 use samepath_dataplane::clock::NowMs;
 use samepath_dataplane::watch::{End, Filter, Watch};
 

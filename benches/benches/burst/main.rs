@@ -20,29 +20,13 @@ mod time;
 
 use std::process::ExitCode;
 
-use samepath_benches::conversation::Family;
-use samepath_benches::roles::{Role, Stage};
-
-/// One case.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Case {
-    role: Role,
-    family: Family,
-    sessions: u32,
-}
-
-impl Case {
-    fn name(&self) -> String {
-        format!("{}/{}", self.role.name(), self.family.name())
-    }
-}
+use samepath_dataplane::bench::{BURST, Case, Family, Role, Stage};
 
 /// Sessions of a case whose instructions are counted: enough that every burst meets new ones.
 const COUNTED_SESSIONS: u32 = 8192;
 
 fn counted_cases() -> Vec<Case> {
-    let families = [Family::V4, Family::V6];
-    let cases = families.into_iter().flat_map(|family| {
+    let cases = Family::ALL.into_iter().flat_map(|family| {
         Role::ALL.into_iter().map(move |role| Case { role, family, sessions: COUNTED_SESSIONS })
     });
     cases.collect()
@@ -51,7 +35,7 @@ fn counted_cases() -> Vec<Case> {
 /// Sets a case up and runs bursts through it.
 fn run(case: Case, turns: u32) {
     let mut stage = Stage::set(case.role, case.family, case.sessions);
-    assert!(turns as usize * samepath_benches::roles::BURST <= stage.len(), "every packet comes once");
+    assert!(turns as usize * BURST <= stage.len(), "every packet comes once");
     for _ in 0..turns {
         stage.arrive();
         stage.node.turn();
@@ -61,8 +45,8 @@ fn run(case: Case, turns: u32) {
 
 fn parse_run(arguments: &[String]) -> Option<(Case, u32)> {
     let [role, family, sessions, turns] = arguments else { return None };
-    let family = [Family::V4, Family::V6].into_iter().find(|one| one.name() == family)?;
-    let case = Case { role: Role::named(role)?, family, sessions: sessions.parse().ok()? };
+    let case =
+        Case { role: Role::named(role)?, family: Family::named(family)?, sessions: sessions.parse().ok()? };
     Some((case, turns.parse().ok()?))
 }
 

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use samepath_benches::conversation::Family;
 use samepath_benches::report::Goal;
-use samepath_benches::roles::Role;
+use samepath_dataplane::bench::{Case, Family, Rate, Role};
 use serde_json::{Value, json};
 
 use crate::check::{complain, counts, goal};
-use crate::time::{self, Rate};
-use crate::{Case, counted_cases, growth};
+use crate::{counted_cases, growth, time};
 
 /// Sessions of the timed cases.
 const TIMED_SESSIONS: [(&str, u32); 2] = [("64k", 1 << 16), ("1m", 1 << 20)];
@@ -34,7 +32,7 @@ fn try_everything() -> Result<(), String> {
     println!("\n{:<22} {:>8}", "role", "Mpps of CPU time, one worker");
     let mut rates = BTreeMap::new();
     for (size, sessions) in TIMED_SESSIONS {
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             for role in Role::ALL.into_iter().filter(|&role| role != Role::First) {
                 let case = Case { role, family, sessions };
                 let (name, rate) = (format!("{}/{size}", case.name()), time::one(case));

@@ -2,9 +2,7 @@
 //!
 //! The order is computed, not read: an array of it would be a third stream from memory, in everybody's time.
 
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
+use samepath_dataplane::clock::cpu_time;
 
 /// Look-ups per measurement.
 pub const PASS: usize = 1 << 21;
@@ -77,9 +75,4 @@ pub fn timed(operations: usize, mut work: impl FnMut()) -> Option<f64> {
     let begin = cpu_time();
     work();
     Some((cpu_time() - begin).as_nanos() as f64 / operations as f64)
-}
-
-fn cpu_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }

@@ -1,14 +1,14 @@
 //! What a node can be to a packet, each with a worker that holds the sessions and with the packets that
 //! make it play the role.
 
-use samepath_dataplane::flow::{Direction, FlowKey};
-use samepath_dataplane::keyring::PeerKey;
-use samepath_dataplane::wire::layout::Layout;
-use samepath_dataplane::wire::packet::Packet;
-use samepath_dataplane::wire::tunnel::{self, Seal};
+use crate::flow::{Direction, FlowKey};
+use crate::keyring::PeerKey;
+use crate::wire::layout::Layout;
+use crate::wire::packet::Packet;
+use crate::wire::tunnel::{self, Seal};
 
-use crate::conversation::{Connection, Family};
-use crate::node::{INSIDE, Node, OUTSIDE, tunnel_key};
+use super::conversation::{Connection, Family};
+use super::node::{INSIDE, Node, OUTSIDE, tunnel_key};
 
 /// What the measured node is to the packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,24 @@ impl Role {
     /// The role with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Case {
+    /// What the node is to the packets.
+    pub role: Role,
+    /// IP version of the packets; the tunnel's is 4.
+    pub family: Family,
+    /// Connections, of which the packets are.
+    pub sessions: u32,
+}
+
+impl Case {
+    /// As it is written in names of figures.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.role.name(), self.family.name())
     }
 }
 

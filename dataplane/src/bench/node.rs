@@ -3,25 +3,25 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use samepath_dataplane::clock::NowMs;
-use samepath_dataplane::cluster::director::{DirectorHash, DirectorKey};
-use samepath_dataplane::cluster::view::{Member, Peer, View};
-use samepath_dataplane::counters::Counters;
-use samepath_dataplane::floods::Floods;
-use samepath_dataplane::flow::NodeId;
-use samepath_dataplane::keyring::{OpenKey, PeerKey};
-use samepath_dataplane::limits::{MAX_NODES, MAX_PORTS};
-use samepath_dataplane::mailbox::{FromWorker, Mailbox, ToWorker};
-use samepath_dataplane::policy::InForce;
-use samepath_dataplane::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
-use samepath_dataplane::settings::{Settings, TcpPickup};
-use samepath_dataplane::tuning::Tuning;
-use samepath_dataplane::watch::Watch;
-use samepath_dataplane::wire::flow_hash::FlowHasher;
-use samepath_dataplane::wire::layout::Layout;
-use samepath_dataplane::wire::tunnel::{self, TunnelEnds, TunnelKey};
-use samepath_dataplane::worker::{Handoff, Ports, Snapshots, Watching, Worker, WorkerParts};
-use samepath_dataplane::xsk::{MemoryIo, Waker, Wire};
+use crate::clock::NowMs;
+use crate::cluster::director::{DirectorHash, DirectorKey};
+use crate::cluster::view::{Member, Peer, View};
+use crate::counters::Counters;
+use crate::floods::Floods;
+use crate::flow::NodeId;
+use crate::keyring::{OpenKey, PeerKey};
+use crate::limits::{MAX_NODES, MAX_PORTS};
+use crate::mailbox::{FromWorker, Mailbox, ToWorker};
+use crate::policy::InForce;
+use crate::route::{Link, RouteTarget, Routes, RoutesBuilder, Table, Via};
+use crate::settings::{Settings, TcpPickup};
+use crate::tuning::Tuning;
+use crate::watch::Watch;
+use crate::wire::flow_hash::FlowHasher;
+use crate::wire::layout::Layout;
+use crate::wire::tunnel::{self, TunnelEnds, TunnelKey};
+use crate::worker::{Handoff, Ports, Snapshots, Watching, Worker, WorkerParts};
+use crate::xsk::{MemoryIo, Waker, Wire};
 
 /// Port indices.
 pub const INSIDE: u8 = 0;

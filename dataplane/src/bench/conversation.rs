@@ -17,6 +17,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Self::V4, Self::V6];
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
+    }
+
     /// As it is written in names of figures.
     pub fn name(self) -> &'static str {
         match self {
