@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod bench;
 mod client;
 mod daemon;
 mod setup;
 
+pub use bench::BenchArgs;
 pub use client::ClientCommand;
 pub use setup::SetupCommand;
 
@@ -61,6 +63,9 @@ pub enum Command {
         #[command(subcommand)]
         command: SetupCommand,
     },
+    /// Measure what one core of this machine does with packets, and several together: this program's worker over memory,
+    /// without root, interfaces or a daemon (exit code 0, or 5: something makes the figures doubtful)
+    Bench(BenchArgs),
     /// Make the cluster's keys
     Keys {
         /// Which keys.

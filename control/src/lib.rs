@@ -4,6 +4,7 @@
 //! running daemon over its [`operator`] socket.
 
 pub mod args;
+pub mod bench;
 pub mod capabilities;
 pub mod config;
 pub mod daemon;

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use samepath::args::{self, Cli, ClientCommand, Command, KeysCommand, SetupCommand};
+use samepath::args::{self, BenchArgs, Cli, ClientCommand, Command, KeysCommand, SetupCommand};
+use samepath::bench::{self, BenchError};
 use samepath::config::{self, Config, ConfigError, Flags};
 use samepath::doctor;
 use samepath::host::{Case, Place};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Doctor { json, flags } => examine(&flags, json),
         Command::Sysdump { file, flags } => dump(file.as_deref(), &flags),
         Command::Setup { command } => set_up(&command),
+        Command::Bench(arguments) => measure(&arguments),
         Command::Keys { command } => make_keys(&command),
         Command::Completions { shell } => written(args::completions(shell, &mut io::stdout())),
         Command::Manpages { dir } => written(args::manpages(&dir)),
@@ -110,6 +112,18 @@ fn set_up(command: &SetupCommand) -> u8 {
         Ok(code) => code,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => FINE,
         Err(error) => written(Err(error)),
+    }
+}
+
+fn measure(arguments: &BenchArgs) -> u8 {
+    match bench::run(&arguments.order(), &Place::here(), &mut io::stdout().lock()) {
+        Ok(code) => code,
+        Err(BenchError::Refused(refusal)) => {
+            complain(&refusal);
+            USAGE
+        }
+        Err(BenchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => FINE,
+        Err(BenchError::Output(error)) => written(Err(error)),
     }
 }
 

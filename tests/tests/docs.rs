@@ -1,5 +1,7 @@
 //! Documentation says what the code does: names, defaults, numbers and links are compared here.
 
+#[path = "docs/bench.rs"]
+mod bench;
 #[path = "docs/commands.rs"]
 mod commands;
 #[path = "docs/dissector.rs"]

@@ -18,6 +18,7 @@ mod workers;
 use serde::Serialize;
 
 pub use print::{exit_code, print};
+pub(crate) use workers::{saving_governor, shared_core};
 
 use crate::host::Case;
 
@@ -56,8 +57,8 @@ pub struct Check {
 /// What a check saw.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trouble {
-    cause: String,
-    remedy: String,
+    pub(crate) cause: String,
+    pub(crate) remedy: String,
 }
 
 /// One for `troubles` of a check.

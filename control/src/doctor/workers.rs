@@ -46,17 +46,19 @@ pub(super) fn share(case: &Case) -> Vec<Trouble> {
 }
 
 pub(super) fn siblings(case: &Case) -> Vec<Trouble> {
-    let cores = cores(case);
-    let shared = cores.iter().find_map(|core| {
+    shared_core(&cores(case)).into_iter().collect()
+}
+
+/// Workers on two threads of one core.
+pub(crate) fn shared_core(cores: &[&Core]) -> Option<Trouble> {
+    let (one, other) = cores.iter().find_map(|core| {
         let sibling =
             core.siblings.iter().find(|&&id| id != core.id && cores.iter().any(|other| other.id == id))?;
         Some((core.id, *sibling))
-    });
-    let remedy = "--cores with one hardware thread of each core (lscpu -e shows them)";
-    let cause = |(one, other)| {
-        format!("workers run on {one} and {other}, which are two threads of one core: they share its caches")
-    };
-    shared.map(|pair| trouble(cause(pair), remedy)).into_iter().collect()
+    })?;
+    let cause =
+        format!("workers run on {one} and {other}, which are two threads of one core: they share its caches");
+    Some(trouble(cause, "--cores with one hardware thread of each core (lscpu -e shows them)"))
 }
 
 pub(super) fn far(case: &Case) -> Vec<Trouble> {
@@ -87,17 +89,20 @@ pub(super) fn not_isolated(case: &Case) -> Vec<Trouble> {
 }
 
 pub(super) fn governor(case: &Case) -> Vec<Trouble> {
-    let slow: Vec<&Core> = cores(case)
-        .into_iter()
-        .filter(|core| core.governor.as_deref().is_some_and(|governor| governor != "performance"))
-        .collect();
-    let Some(first) = slow.first() else { return Vec::new() };
+    saving_governor(&cores(case)).into_iter().collect()
+}
+
+/// A clock that saves power on cores of workers.
+pub(crate) fn saving_governor(cores: &[&Core]) -> Option<Trouble> {
+    let saves = |governor: &str| governor != "performance";
+    let slow: Vec<&&Core> = cores.iter().filter(|core| core.governor.as_deref().is_some_and(saves)).collect();
+    let first = slow.first()?;
     let cause = format!(
         "cores {} of workers have the governor {}: their clock falls whenever packets pause",
         listed(slow.iter().map(|core| core.id)),
         first.governor.as_deref().unwrap_or_default()
     );
-    vec![trouble(cause, "samepath setup apply governor   (or: cpupower frequency-set -g performance)")]
+    Some(trouble(cause, "samepath setup apply governor   (or: cpupower frequency-set -g performance)"))
 }
 
 pub(super) fn irqbalance(case: &Case) -> Vec<Trouble> {

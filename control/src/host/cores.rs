@@ -61,6 +61,32 @@ pub fn clock_rates(place: &Place) -> BTreeMap<usize, f64> {
     rates
 }
 
+/// Time of a core since the start, in the kernel's ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ticks {
+    /// All of it.
+    pub all: u64,
+    /// What the hypervisor gave to others.
+    pub stolen: u64,
+}
+
+/// Place of `steal` in a line of /proc/stat; what is behind it is in other columns already (proc_stat(5)).
+const STEAL: usize = 7;
+
+/// Time of each core.
+pub fn ticks(place: &Place) -> BTreeMap<usize, Ticks> {
+    let text = place.text("/proc/stat").unwrap_or_default();
+    let core = |line: &str| {
+        let mut words = line.strip_prefix("cpu")?.split_whitespace();
+        let id = words.next()?.parse().ok()?;
+        let spans: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+        let all = spans.iter().take(STEAL + 1).sum();
+        Some((id, Ticks { all, stolen: spans.get(STEAL).copied().unwrap_or_default() }))
+    };
+    // The first line has the sum of all and no number.
+    text.lines().filter(|line| !line.starts_with("cpu ")).filter_map(core).collect()
+}
+
 /// Reads `0,2-3`; nothing where nothing can be read.
 pub fn list(text: &str) -> Vec<usize> {
     if text.is_empty() { Vec::new() } else { values::cores(text).unwrap_or_default() }
@@ -79,5 +105,18 @@ mod tests {
         let text = "processor\t: 0\ncpu MHz\t\t: 2400.5\nflags\t: a b\n\nprocessor\t: 3\nmodel\t: x\n\nprocessor\t: 7\ncpu MHz\t\t: 800.000\n";
         std::fs::write(root.path().join("proc/cpuinfo"), text).unwrap();
         assert_eq!(clock_rates(&place), BTreeMap::from([(0, 2400.5), (7, 800.0)]));
+    }
+    #[test]
+    fn stolen_time_is_the_eighth_of_a_cores_line() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path());
+        assert!(ticks(&place).is_empty());
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let text = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 4 5 6 7 8 100 100\ncpu11 10 0 0 30\nintr 5 6\n";
+        std::fs::write(root.path().join("proc/stat"), text).unwrap();
+        let seen = ticks(&place);
+        assert_eq!(seen[&0], Ticks { all: 36, stolen: 8 });
+        assert_eq!(seen[&11], Ticks { all: 40, stolen: 0 });
+        assert_eq!(seen.len(), 2);
     }
 }

@@ -85,6 +85,13 @@ impl HugePool {
     }
 }
 
+/// Bytes of memory that programs can still have; `None`: the kernel does not say.
+pub fn available_memory(place: &Place) -> Option<u64> {
+    let text = place.text("/proc/meminfo")?;
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(kibibytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
 fn irqs(place: &Place) -> BTreeMap<u32, Irq> {
     let text = place.text("/proc/interrupts").unwrap_or_default();
     let numbered = text.lines().filter_map(|line| {

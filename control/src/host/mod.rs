@@ -18,12 +18,12 @@ use std::collections::BTreeMap;
 
 pub use case::{Case, Port};
 pub use chain::Chain;
-pub use cores::{Core, clock_rates, cores, list};
+pub use cores::{Core, Ticks, clock_rates, cores, list, ticks};
 pub use features::Feature;
 pub use link::{Channels, Link, Napi, Program, RxRing};
-pub use machine::{HugePool, Irq, Machine};
+pub use machine::{HugePool, Irq, Machine, available_memory};
 pub use network::{Neighbour, Network, PeerRoute, Route};
-pub use node::{Node, running};
+pub use node::{Node, daemons, running};
 pub use place::Place;
 pub use process::Process;
 

@@ -54,6 +54,21 @@ pub fn running(place: &Place, socket: Option<&Path>) -> Result<Node, ClientError
     Ok(node)
 }
 
+/// Processes of nodes on this machine, in whatever namespace.
+pub fn daemons(place: &Place) -> Vec<i32> {
+    let numbers = place.names("/proc").into_iter().filter_map(|entry| entry.parse::<i32>().ok());
+    numbers
+        .filter(|pid| {
+            let words = place.text(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = words.split('\0');
+            let named = words
+                .next()
+                .is_some_and(|program| Path::new(program).file_name() == Some("samepath".as_ref()));
+            named && words.next() == Some("run")
+        })
+        .collect()
+}
+
 /// The process that listens.
 fn process(socket: &Path) -> Option<i32> {
     let stream = UnixStream::connect(socket).ok()?;
@@ -82,5 +97,27 @@ impl Flags {
                 *value = folder.join(PathBuf::from(&*value)).to_string_lossy().into_owned();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_a_samepath_that_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let commands = [
+            ("7", "/usr/bin/samepath\0run\0--config\0/etc/samepath/a.toml\0"),
+            ("8", "samepath\0bench\0--json\0"),
+            ("9", "grep\0run\0"),
+            ("self", "samepath\0run\0"),
+        ];
+        for (entry, command) in commands {
+            let folder = root.path().join("proc").join(entry);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("cmdline"), command).unwrap();
+        }
+        assert_eq!(daemons(&Place::at(root.path())), [7]);
     }
 }

@@ -25,7 +25,7 @@ use rights::Rights;
 
 pub use conservation::Account;
 pub use nodes::SETTLE_SOON;
-pub use rights::{USER, Unit};
+pub use rights::{USER, Unit, program_for_all};
 pub use service_port::{Kind, SERVICE_PORT};
 pub use services::Service;
 

@@ -107,8 +107,8 @@ pub(super) fn give(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The daemon, in `folder` if it is in a place that is closed to others, as people's own folders are.
-fn program_for_all(folder: &Path) -> Result<PathBuf> {
+/// The program, in `folder` if it is in a place that is closed to others, as people's own folders are.
+pub fn program_for_all(folder: &Path) -> Result<PathBuf> {
     let built = artifacts::samepath()?;
     let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
     if built.ancestors().all(open) {
