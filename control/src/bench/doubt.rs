@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use samepath_dataplane::bench::Lap;
-use serde::Serialize;
 
-use crate::doctor::{Trouble, saving_governor, shared_core};
+use crate::doctor::{Trouble, saving_governor, shared_core, trouble};
 use crate::host::{Place, Ticks, cores, daemons, ticks};
 
 /// Least share of a core, percent, that a measurement should have had: less, and others' data is in its caches.
@@ -15,44 +14,25 @@ const SHARE_LEAST: f64 = 90.0;
 /// Most of a core's time, percent, that the hypervisor may give to others: it counts as this program's.
 const STOLEN_MOST: f64 = 2.0;
 
-/// Why figures are not what they seem.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Doubt {
-    /// What was found.
-    pub cause: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-impl From<Trouble> for Doubt {
-    fn from(Trouble { cause, remedy }: Trouble) -> Self {
-        Self { cause, remedy }
-    }
-}
-
-fn doubt(cause: impl Into<String>, remedy: impl Into<String>) -> Doubt {
-    Doubt { cause: cause.into(), remedy: remedy.into() }
-}
-
 /// What can be seen before anything is measured on `measured`.
-pub(super) fn beforehand(place: &Place, measured: &[usize]) -> Vec<Doubt> {
+pub(super) fn beforehand(place: &Place, measured: &[usize]) -> Vec<Trouble> {
     let known = cores(place);
     let used: Vec<_> = known.iter().filter(|core| measured.contains(&core.id)).collect();
     let mut doubts = Vec::new();
     if cfg!(debug_assertions) {
-        doubts.push(doubt(
+        doubts.push(trouble(
             "this program is a debug build: a release needs less for each packet",
             "measure the program that runs on the node, or one of `make build`",
         ));
     }
     doubts.extend(daemons(place).into_iter().map(|pid| {
-        doubt(
+        trouble(
             format!("a samepath node runs here (process {pid}): its packets and this measurement take time and caches from each other"),
             "drain and stop it before, or name cores it does not use with --cores",
         )
     }));
-    doubts.extend(saving_governor(&used).map(Doubt::from));
-    doubts.extend(shared_core(&used).map(Doubt::from));
+    doubts.extend(saving_governor(&used));
+    doubts.extend(shared_core(&used));
     doubts
 }
 
@@ -77,8 +57,8 @@ impl Watched {
         }
     }
 
-    pub(super) fn doubts(&self, place: &Place, measured: &[usize]) -> Vec<Doubt> {
-        let mut doubts: Vec<Doubt> = self.laps.iter().filter_map(taken).collect();
+    pub(super) fn doubts(&self, place: &Place, measured: &[usize]) -> Vec<Trouble> {
+        let mut doubts: Vec<Trouble> = self.laps.iter().filter_map(taken).collect();
         let after = ticks(place);
         doubts.extend(measured.iter().filter_map(|core| {
             let (before, after) = (self.before.get(core)?, after.get(core)?);
@@ -89,10 +69,10 @@ impl Watched {
 }
 
 /// Whether others took much of a core.
-fn taken((core, (cpu, elapsed)): (&usize, &(Duration, Duration))) -> Option<Doubt> {
+fn taken((core, (cpu, elapsed)): (&usize, &(Duration, Duration))) -> Option<Trouble> {
     let share = cpu.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE) * 100.0;
     (share < SHARE_LEAST).then(|| {
-        doubt(
+        trouble(
             format!(
                 "others had core {core} for {:.0} % of the time: their data was in its caches",
                 100.0 - share
@@ -103,11 +83,11 @@ fn taken((core, (cpu, elapsed)): (&usize, &(Duration, Duration))) -> Option<Doub
 }
 
 /// Whether the hypervisor gave much of a core to others.
-fn stolen(core: usize, before: &Ticks, after: &Ticks) -> Option<Doubt> {
+fn stolen(core: usize, before: &Ticks, after: &Ticks) -> Option<Trouble> {
     let all = after.all.saturating_sub(before.all).max(1);
     let share = after.stolen.saturating_sub(before.stolen) as f64 / all as f64 * 100.0;
     (share > STOLEN_MOST).then(|| {
-        doubt(
+        trouble(
             format!("the hypervisor took {share:.0} % of core {core}, which counts as this program's time"),
             "measure while the machine's other guests rest, or give this one cores of its own",
         )

@@ -3,8 +3,9 @@
 use samepath_dataplane::bench::{Case, Crew, Lap, Rate, Span};
 use serde::Serialize;
 
-use super::doubt::{Doubt, Watched};
+use super::doubt::Watched;
 use super::plan::Plan;
+use crate::doctor::Trouble;
 use crate::host::{Place, clock_rates};
 
 /// All that was measured: the JSON document.
@@ -31,7 +32,7 @@ pub struct Bench {
     /// Each case.
     pub figures: Vec<Figure>,
     /// What makes the figures doubtful.
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<Trouble>,
 }
 
 /// What was measured of a role and an IP version.

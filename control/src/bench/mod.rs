@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use samepath_dataplane::bench::{BURST, Family, Role};
 
-pub use doubt::Doubt;
 pub use figures::{Bench, Figure, Spread, Together};
 pub use plan::{Refusal, SESSIONS_LEAST, SESSIONS_MOST, WORKERS_MOST};
 
+use crate::doctor::Trouble;
 use crate::host::Place;
 use crate::operator::api::SCHEMA;
 use crate::operator::client::{DEGRADED, FINE, complain};
@@ -89,8 +89,8 @@ pub fn run(order: &Order, place: &Place, out: &mut impl Write) -> Result<u8, Ben
     Ok(code)
 }
 
-fn tell(doubts: &[Doubt]) {
-    for Doubt { cause, remedy } in doubts {
+fn tell(doubts: &[Trouble]) {
+    for Trouble { cause, remedy } in doubts {
         complain(&format_args!("warning: {cause}; {remedy}"));
     }
 }
@@ -101,7 +101,7 @@ fn give_way() {
     let _ = rustix::process::nice(19);
 }
 
-fn document(plan: &Plan, figures: Vec<Figure>, doubts: Vec<Doubt>) -> Bench {
+fn document(plan: &Plan, figures: Vec<Figure>, doubts: Vec<Trouble>) -> Bench {
     Bench {
         schema: SCHEMA,
         kind: "bench",

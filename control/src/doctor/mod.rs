@@ -55,14 +55,16 @@ pub struct Check {
 }
 
 /// What a check saw.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Trouble {
-    pub(crate) cause: String,
-    pub(crate) remedy: String,
+    /// What was found.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// One for `troubles` of a check.
-fn trouble(cause: impl Into<String>, remedy: impl Into<String>) -> Trouble {
+pub(crate) fn trouble(cause: impl Into<String>, remedy: impl Into<String>) -> Trouble {
     Trouble { cause: cause.into(), remedy: remedy.into() }
 }
 

@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// SYN.
-pub const SYN: u8 = 2;
-/// ACK.
-pub const ACK: u8 = 16;
+use crate::wire::ipv4;
+use crate::wire::tcp::{ACK, SYN};
 
 /// IP version of measured flows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,11 +92,8 @@ fn push_ipv4(frame: &mut Vec<u8>, source: Ipv4Addr, destination: Ipv4Addr) {
     let mut header = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
-    let words = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let checksum = ipv4::checksum(&header);
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
     frame.extend([0x08, 0x00]);
     frame.extend(header);
 }

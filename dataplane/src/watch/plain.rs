@@ -151,7 +151,7 @@ impl Marks {
 /// The places of the bits that are set, from the lowest.
 pub(crate) fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let at = bits.checked_ilog2().map(|_| bits.trailing_zeros() as usize);
+        let at = (bits != 0).then(|| bits.trailing_zeros() as usize);
         bits &= bits.wrapping_sub(1);
         at
     })

@@ -158,3 +158,14 @@ fn plain_packets_are_asked_as_all_others() {
     }
     assert!(through > 100 && held > 1000, "{through} and {held}");
 }
+
+#[test]
+fn what_is_missed_is_counted_by_filter_and_by_reason() {
+    let watch = Watch::new(&[Filter::default(); 3], 1, 1);
+    let mut marks = Marks::default();
+    marks.wanted[..3].copy_from_slice(&[0b1111, 0b0110, 0]);
+    watch.miss(&marks, 0b1100, true);
+    watch.miss(&marks, 0b1000, false);
+    let counted = watch.missed.each_ref().map(|missed| (missed.full.get(), missed.over_rate.get()));
+    assert_eq!(counted[..3], [(2, 1), (1, 0), (0, 0)]);
+}

@@ -67,7 +67,8 @@ impl Watching {
 
     /// Picks as many of a chunk's packets that filters want as there is `room` for, and counts what is missed.
     fn pick(&self, marks: &Marks, room: &mut usize, full: bool) -> u64 {
-        let mut left = marks.any();
+        let wanted = marks.any();
+        let mut left = wanted;
         while left != 0 && *room > 0 {
             left &= left - 1;
             *room -= 1;
@@ -75,7 +76,7 @@ impl Watching {
         if left != 0 {
             self.watch.miss(marks, left, full);
         }
-        marks.any() & !left
+        wanted & !left
     }
 }
 
@@ -101,10 +102,8 @@ impl<I: Io> Worker<I> {
                     chunk[at].option.map_or_else(|| self.ports.zone_of(chunk[at].port), |option| option.zone)
                 },
             );
-            if marks.any() != 0 {
-                for at in ones(watching.pick(&marks, &mut room, full)) {
-                    chunk[at].is_fast = false;
-                }
+            for at in ones(watching.pick(&marks, &mut room, full)) {
+                chunk[at].is_fast = false;
             }
         }
     }

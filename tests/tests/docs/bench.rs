@@ -1,6 +1,7 @@
 //! The document of `samepath bench --json` has the fields that the page names.
 
-use samepath::bench::{Bench, Doubt, Figure, Spread, Together};
+use samepath::bench::{Bench, Figure, Spread, Together};
+use samepath::doctor::Trouble;
 use serde_json::Value;
 
 use super::page::{Page, assert_same, column};
@@ -28,7 +29,7 @@ fn every_field_of_bench() {
         ..Figure::default()
     };
     let bench =
-        Bench { cores: vec![0], figures: vec![figure], doubts: vec![Doubt::default()], ..Bench::default() };
+        Bench { cores: vec![0], figures: vec![figure], doubts: vec![Trouble::default()], ..Bench::default() };
     let mut code = Vec::new();
     fields(&serde_json::to_value(&bench).unwrap(), "", &mut code);
     // That it can be missing is a row of its own.
